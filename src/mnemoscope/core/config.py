@@ -1,0 +1,92 @@
+"""Configuration: frozen, typed values; defaults, then a file, then ``--set key=value``, and nothing that is unknown."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mnemoscope.core.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+C = TypeVar("C", bound=Config)
+
+
+def resolve(kind: type[C], *, file: Path | None = None, assignments: Sequence[str] = (), given: Mapping[str, Any]) -> C:
+    """The configuration of one command: defaults < file < ``--set`` < options given by name.
+
+    Args:
+        kind: the configuration's class.
+        file: YAML or JSON file with (nested) keys of ``kind``; read as data, never executed.
+        assignments: ``"reid.loop.epochs=3"`` strings; values are YAML scalars or lists.
+        given: options that were given by name on the command line, top-level keys.
+
+    Raises:
+        ConfigError: with every unknown key and bad value in one message.
+    """
+    values = _read(file) if file else {}
+    for assignment in assignments:
+        _assign(values, assignment)
+    return build(kind, values | dict(given))
+
+
+def build(kind: type[C], values: Mapping[str, Any]) -> C:
+    """``kind(**values)`` with all problems in one :class:`ConfigError`."""
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_explain(kind, problem) for problem in error.errors()]
+        raise ConfigError(f"{kind.__name__}: {len(lines)} problem(s)\n" + "\n".join(lines)) from None
+
+
+def known_keys(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted names of every key of a configuration, nested ones included."""
+    for name, field in kind.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from known_keys(inner, f"{prefix}{name}.")
+        yield prefix + name
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: expected a readable YAML or JSON file of settings, got: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: expected keys and values at the top, found {type(values).__name__}")
+    return values
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {assignment!r}: expected key=value, for example --set percentile=99")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {assignment!r}: {parent!r} is a value, not a group of settings")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {assignment!r}: the value is not readable: {error}") from error
+
+
+def _explain(kind: type[BaseModel], problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"  {key}: {problem['msg']} (found {problem['input']!r})"
+    near = difflib.get_close_matches(key, list(known_keys(kind)), n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "; --dry-run prints every known key"
+    return f"  {key}: unknown key{hint}"
