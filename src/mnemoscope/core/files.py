@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mnemoscope.core.errors import CorruptFile, OutOfSpace
@@ -26,9 +26,23 @@ def file_fingerprint(path: Path) -> str:
 
 
 def value_fingerprint(value: Any) -> str:
-    """Hex digest of a JSON-able value; key order does not matter."""
-    text = json.dumps(value, sort_keys=True, default=str, allow_nan=True)
+    """Hex digest of a JSON-able value (paths and NumPy scalars count as such); key order does not matter.
+
+    Raises:
+        TypeError: for anything else: the text of an array or a set does not say what it holds.
+    """
+    text = json.dumps(value, sort_keys=True, default=_plain, allow_nan=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, PurePath):
+        return value.as_posix()
+    if getattr(value, "shape", None) == ():
+        return value.item()
+    raise TypeError(
+        f"expected JSON values to fingerprint, found {type(value).__name__}: fingerprint its content instead"
+    )
 
 
 def folder_fingerprint(folder: Path, *, pattern: str = "**/*") -> str:
@@ -54,10 +68,10 @@ def disk_errors(path: Path) -> Iterator[None]:
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary sibling to write to; it takes the name ``path`` only when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             os.replace(temporary, path)
     finally:

@@ -93,8 +93,7 @@ class Run:
 
     def _claim(self) -> None:
         if not self.out.exists():
-            with disk_errors(self.out):
-                self.out.mkdir(parents=True)
+            self._make_folder()
             return
         if not self.out.is_dir():
             raise OutputConflict(f"{self.out}: expected a folder for the run, found a file; choose another --out")
@@ -107,9 +106,21 @@ class Run:
         mine = {key: self._record[key] for key in ("command", "identity")}
         if found != mine:
             raise OutputConflict(
-                f"{self.out}: belongs to another run.\n  found:    {json.dumps(found)}\n  expected: {json.dumps(mine)}\n"
+                f"{self.out}: belongs to another run.\n"
+                f"  found:    {json.dumps(found)}\n"
+                f"  expected: {json.dumps(mine)}\n"
                 f"choose another --out, or delete the folder"
             )
+
+    def _make_folder(self) -> None:
+        try:
+            with disk_errors(self.out):
+                self.out.mkdir(parents=True)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise InputError(
+                f"{self.out}: expected a place where the run's folder can be made, found: {error.strerror}; "
+                f"choose another --out"
+            ) from error
 
     def stage(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """The finished folder of a stage: reused if its inputs are unchanged, else made (or continued) by ``make``.
@@ -121,8 +132,9 @@ class Run:
         """
         key = value_fingerprint(inputs)
         final = self.out / name
-        if (final / STAGE_FILE).exists() and read_json(final / STAGE_FILE).get("key") == key:
-            self.stages[name] = {"key": key, "reused": True, "seconds": 0.0}
+        finished = read_json(final / STAGE_FILE) if (final / STAGE_FILE).exists() else {}
+        if finished.get("key") == key:
+            self.stages[name] = {"key": key, "reused": True, "seconds": 0.0, "made_in": finished.get("made_in")}
             return final
         partial = self.out / f".partial-{name}-{key[:12]}"
         for stale in self.out.glob(f".partial-{name}-*"):
@@ -131,7 +143,9 @@ class Run:
         with self.measured(name, key), disk_errors(partial):
             partial.mkdir(exist_ok=True)
             make(partial)
-            write_json(partial / STAGE_FILE, {"stage": name, "key": key, "inputs": inputs})
+        with disk_errors(partial):
+            made_in = {cost: self.stages[name][cost] for cost in ("seconds", "peak_memory_mb")}
+            write_json(partial / STAGE_FILE, {"stage": name, "key": key, "inputs": inputs, "made_in": made_in})
             replace_folder(partial, final)
         return final
 
@@ -187,13 +201,19 @@ def _version(name: str) -> str | None:
 
 
 def _git_commit() -> str | None:
+    # An installed copy may lie inside somebody else's repository, whose commit says nothing about it.
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*words: str) -> str | None:
+    call = ["git", "-C", str(Path(__file__).parent), *words]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
-        )
+        done = subprocess.run(call, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""Randomness: every draw comes from a generator that is named by (seed, purpose, indices), never from a global state."""
+"""Randomness: every draw comes from a generator named by (seed, purpose, indices), never from a global state."""
 
 import hashlib
 
