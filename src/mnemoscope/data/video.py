@@ -1,134 +1,164 @@
-"""Video: clips to files."""
+"""Video: one door to every clip, whichever container or DICOM file it lies in."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from fractions import Fraction
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
 
-import av
-import av.video.stream
 import numpy as np
-from av.codec.context import Flags
 
 from mnemoscope.core.errors import InputError
+from mnemoscope.data.clips import LATENT_SUFFIXES, TimedFrame, UnreadableClip, VideoInfo
+from mnemoscope.data.containers import decode_container, probe_container
+from mnemoscope.data.dicom import decode_dicom, is_dicom, probe_dicom
+from mnemoscope.data.transform import Color, FrameTransform, fit_frame, resample
+from mnemoscope.data.writing import write_video
 
-Codec = Literal["mjpeg", "ffv1", "h264"]
+__all__ = [
+    "FrameTransform",
+    "UnreadableClip",
+    "VideoInfo",
+    "content_fingerprint",
+    "decode",
+    "probe",
+    "read_clip",
+    "read_frames",
+    "write_video",
+]
 
-_CONTAINERS: dict[str, dict[str, str]] = {
-    "mjpeg": {".avi": "avi", ".mov": "mov", ".mkv": "matroska"},
-    "ffv1": {".mkv": "matroska", ".avi": "avi"},
-    "h264": {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"},
-}
-_LAMBDA_PER_QUANTISER = 118  # libav's FF_QP2LAMBDA
-_REPEATABLE = {"fflags": "+bitexact"}  # no random ids: the same frames give the same bytes
 
-
-def write_video(path: Path, frames: np.ndarray, *, fps: float, codec: Codec = "mjpeg", quality: int = 3) -> None:
-    """Write one clip; the file appears only when it is whole.
-
-    Args:
-        path: the file; its suffix names the container: .avi, .mov, .mkv for mjpeg, .mkv, .avi for ffv1,
-            .mp4, .mov, .mkv for h264.
-        frames: uint8, gray (T, H, W) or RGB (T, H, W, 3), T at least 1.
-        fps: frames per second, above 0.
-        codec: "mjpeg" (full-range 4:2:0, plays everywhere), "ffv1" (lossless) or "h264" (even sizes only).
-        quality: quantiser, lower is better: 1-31 for mjpeg, the constant rate factor 0-51 for h264; ffv1 has none.
+def probe(path: Path) -> VideoInfo:
+    """Size, rate, length and codec from the header, without decoding.
 
     Raises:
-        InputError: when shape, dtype, rate, codec, suffix or quality do not fit.
+        InputError: when there is no such file, or it is a latent.
+        UnreadableClip: when it cannot be opened as video or DICOM.
     """
+    path = _video_file(path)
+    return probe_dicom(path) if is_dicom(path) else probe_container(path)
+
+
+def decode(path: Path, color: Color) -> Iterator[TimedFrame]:
+    """Every frame of a clip in native size with its time; pixels are converted only when asked for.
+
+    Raises:
+        InputError: when there is no such file, or it is a latent.
+        UnreadableClip: when it cannot be opened, or where decoding breaks off.
+    """
+    path = _video_file(path)
+    return decode_dicom(path, color) if is_dicom(path) else decode_container(path, color)
+
+
+def read_frames(path: Path, transform: FrameTransform, *, batch_frames: int = 64) -> Iterator[np.ndarray]:
+    """The frames of a clip under the transform, in batches; never more than one batch is held.
+
+    Args:
+        path: video or DICOM file.
+        transform: size, colour and rate of the result.
+        batch_frames: frames per batch, at least 1; the last batch may be shorter.
+
+    Yields:
+        uint8, (b, height, width) for gray or (b, height, width, 3) for rgb.
+
+    Raises:
+        InputError: when there is no such file, its rate is unknown but needed, or the crop box does not fit.
+        UnreadableClip: when it cannot be opened, or where decoding breaks off.
+    """
+    if batch_frames < 1:
+        raise InputError(f"expected batch_frames of at least 1, got {batch_frames} (--batch-frames)")
+    images = _fitted(_timed(path, transform), transform, path)
+    while batch := list(islice(images, batch_frames)):
+        yield np.stack(batch)
+
+
+def read_clip(
+    path: Path, transform: FrameTransform, *, frames: Sequence[int] | None = None, max_frames: int | None = None
+) -> np.ndarray:
+    """A whole clip, or chosen frames of it, under the transform.
+
+    Args:
+        path: video or DICOM file.
+        transform: size, colour and rate of the result.
+        frames: indices after resampling, in any order, repeats allowed; decoding stops at the last one.
+        max_frames: take only the first so many of the clip; not together with ``frames``.
+
+    Returns:
+        uint8, (T, height, width) for gray or (T, height, width, 3) for rgb.
+
+    Raises:
+        InputError: when an index lies outside the clip, or both limits are given.
+        UnreadableClip: when the clip cannot be opened, breaks off, or has no frames.
+    """
+    if frames is not None and max_frames is not None:
+        raise InputError("give either frames or max_frames, not both")
+    timed = _timed(path, transform)
+    if frames is not None:
+        return _chosen(timed, transform, path, frames)
+    images = list(_fitted(islice(timed, max_frames), transform, path))
+    if not images:
+        raise UnreadableClip(f"{path}: expected at least one frame, decoded none; leave the file out")
+    return np.stack(images)
+
+
+def content_fingerprint(path: Path) -> str:
+    """Hex digest (BLAKE2b, 128 bit) of a clip's decoded gray frames in native size.
+
+    The same for two files with the same pixels, whatever their name, container or lossless codec.
+
+    Raises:
+        UnreadableClip: when the clip cannot be decoded to its end.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for frame in decode(path, "gray"):
+        update_fingerprint(digest, frame.image())
+    return digest.hexdigest()
+
+
+def update_fingerprint(digest: hashlib.blake2b, image: np.ndarray) -> None:
+    """Adds one array, with its shape, to a content fingerprint."""
+    digest.update(repr(image.shape).encode())
+    digest.update(image.tobytes())
+
+
+def _video_file(path: Path) -> Path:
     path = Path(path)
-    container_format = _container_format(path, codec)
-    _check_frames(frames, path, codec)
-    if not fps > 0:
-        raise InputError(f"expected a frame rate above 0 for {path}, got fps={fps}; give fps in frames per second")
-    with (
-        _whole_or_absent(path) as part,
-        av.open(str(part), "w", format=container_format, options=_REPEATABLE) as container,
-    ):
-        stream = _add_stream(container, frames, codec, Fraction(fps).limit_denominator(60_000), quality)
-        pixel_format = _pixel_format(codec, colour=frames.ndim == 4)
-        for frame in frames:
-            container.mux(stream.encode(_to_av_frame(frame, pixel_format)))
-        container.mux(stream.encode(None))
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; correct the path or the manifest's root (--root)")
+    if path.suffix.lower() in LATENT_SUFFIXES:
+        raise InputError(f"{path}: expected a video, found a ready latent; read it with data.tensors.read_latent")
+    return path
 
 
-def _container_format(path: Path, codec: str) -> str:
-    if codec not in _CONTAINERS:
-        raise InputError(f"expected codec to be one of {', '.join(_CONTAINERS)}, got {codec!r}")
-    containers = _CONTAINERS[codec]
-    if path.suffix.lower() not in containers:
-        raise InputError(f"{codec} is written to {', '.join(containers)}, got {path}; change the suffix or codec")
-    return containers[path.suffix.lower()]
-
-
-def _check_frames(frames: np.ndarray, path: Path, codec: str) -> None:
-    colour_ok = frames.ndim == 3 or (frames.ndim == 4 and frames.shape[3] == 3)
-    if frames.dtype != np.uint8 or not colour_ok or frames.size == 0:
+def _timed(path: Path, transform: FrameTransform) -> Iterator[TimedFrame]:
+    frames = decode(path, transform.color)
+    if transform.target_fps is None:
+        return frames
+    if probe(path).fps is None:
         raise InputError(
-            f"expected uint8 frames (T, H, W) or (T, H, W, 3) with T >= 1 for {path}, "
-            f"got {frames.dtype} {frames.shape}; convert them first"
+            f"{path}: resampling to {transform.target_fps:g} fps needs the clip's own rate and its header has none; "
+            f"leave target_fps out (--fps)"
         )
-    if codec == "h264" and (frames.shape[1] % 2 or frames.shape[2] % 2):
-        raise InputError(
-            f"h264 needs even height and width, got {frames.shape[1]}x{frames.shape[2]} for {path}; "
-            f"pad the frames or use codec='mjpeg' or 'ffv1'"
-        )
+    return resample(frames, target_fps=transform.target_fps)
 
 
-@contextmanager
-def _whole_or_absent(path: Path) -> Iterator[Path]:
-    part = path.with_name(path.name + ".part")
+def _fitted(frames: Iterable[TimedFrame], transform: FrameTransform, path: Path) -> Iterator[np.ndarray]:
+    for frame in frames:
+        yield _fit(frame, transform, path)
+
+
+def _fit(frame: TimedFrame, transform: FrameTransform, path: Path) -> np.ndarray:
+    image = frame.image()
     try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        return fit_frame(image, transform)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
-def _add_stream(
-    container: Any, frames: np.ndarray, codec: str, rate: Fraction, quality: int
-) -> av.video.stream.VideoStream:
-    options = {"crf": str(quality)} if codec == "h264" else {}
-    stream = container.add_stream("libx264" if codec == "h264" else codec, rate=rate, options=options)
-    stream.height, stream.width = frames.shape[1:3]
-    stream.pix_fmt = _pixel_format(codec, colour=frames.ndim == 4)
-    context = stream.codec_context
-    context.thread_count = 1
-    if codec == "mjpeg":
-        context.flags |= Flags.qscale
-        context.global_quality = quality * _LAMBDA_PER_QUANTISER
-        context.qmin = context.qmax = quality
-    return stream
-
-
-def _pixel_format(codec: str, *, colour: bool) -> str:
-    if codec == "mjpeg":
-        return "yuvj420p"
-    if codec == "h264":
-        return "yuv420p"
-    return "bgr0" if colour else "gray"
-
-
-def _to_av_frame(frame: np.ndarray, pixel_format: str) -> av.VideoFrame:
-    if frame.ndim == 2 and pixel_format == "yuvj420p":
-        return _luma_frame(frame)
-    source_format = "gray" if frame.ndim == 2 else "rgb24"
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=source_format).reformat(format=pixel_format)
-
-
-def _luma_frame(frame: np.ndarray) -> av.VideoFrame:
-    """The gray values as they are in the luma plane; swscale would be slower and refuses odd sizes."""
-    height, width = frame.shape
-    image = av.VideoFrame(width, height, "yuvj420p")
-    luma, *chroma = image.planes
-    _bytes_of(luma).reshape(-1, luma.line_size)[:height, :width] = frame
-    for plane in chroma:
-        _bytes_of(plane)[:] = 128
-    return image
-
-
-def _bytes_of(plane: Any) -> np.ndarray:
-    return np.frombuffer(plane, np.uint8)
+def _chosen(timed: Iterator[TimedFrame], transform: FrameTransform, path: Path, wanted: Sequence[int]) -> np.ndarray:
+    needed = set(wanted)
+    last = max(needed, default=-1)
+    found = {i: _fit(frame, transform, path) for i, frame in enumerate(islice(timed, last + 1)) if i in needed}
+    outside = sorted(needed - found.keys())
+    if outside or not needed:
+        raise InputError(f"{path}: expected frame indices inside the clip, got {outside or 'none'}; correct frames")
+    return np.stack([found[i] for i in wanted])
