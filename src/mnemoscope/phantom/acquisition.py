@@ -11,6 +11,7 @@ from mnemoscope.core.rng import generator
 SIZE_PX = 112
 N_DEPTHS = 128
 N_BEAMS = 112
+FACE_SHARE = 0.06
 TILE = 256
 
 
@@ -23,7 +24,7 @@ class Acquisition:
         start_s: moment of the patient's time line at which frame 0 is taken.
         depth_scale: depth shown, relative to the patient's usual one.
         half_angle_deg: half the opening of the sector.
-        top_px: row of the probe in the image.
+        top_px: row of the point from which the beams fan out, a little above the image.
         shift_mm: where the heart lies relative to its usual place, (lateral, depth).
         turn_deg: tilt of the probe.
         gain_level: added to all echoes.
@@ -57,14 +58,14 @@ _SPANS: dict[str, tuple[float, float]] = {
     "start_s": (0.0, 10.0),
     "depth_scale": (0.95, 1.06),
     "half_angle_deg": (36.5, 42.5),
-    "top_px": (1.0, 5.0),
+    "top_px": (-5.0, -1.0),
     "turn_deg": (-3.0, 3.0),
-    "gain_level": (-0.045, 0.045),
+    "gain_level": (-0.02, 0.06),
     "attenuation_level": (0.03, 0.15),
     "edge_level": (0.06, 0.2),
-    "haze_level": (0.15, 0.4),
-    "reverberation_level": (0.04, 0.16),
-    "speckle_level": (0.075, 0.105),
+    "haze_level": (0.22, 0.5),
+    "reverberation_level": (0.06, 0.2),
+    "speckle_level": (0.10, 0.135),
     "noise_level": (0.010, 0.022),
     "contrast": (0.92, 1.10),
 }
@@ -118,14 +119,11 @@ def beam_field(acquisition: Acquisition, *, wall_rings: float) -> BeamField:
     depth = ((np.arange(N_DEPTHS) + 0.5) / N_DEPTHS)[:, None]
     beam = np.linspace(-1.0, 1.0, N_BEAMS)[None, :]
     offset = acquisition.gain_level - acquisition.attenuation_level * depth - acquisition.edge_level * np.abs(beam) ** 3
-    offset = (
-        offset
-        + 0.03 * _smooth_line(rng, N_BEAMS, sigma=9.0)[None, :]
-        + 0.02 * _smooth_line(rng, N_DEPTHS, sigma=14.0)[:, None]
-    )
-    near = np.exp(-depth / 0.07) * (1.0 - 0.4 * beam**2)
-    rings = 0.5 + 0.5 * np.cos(2.0 * np.pi * wall_rings * depth)
-    haze = acquisition.haze_level * near + acquisition.reverberation_level * rings * np.exp(-depth / 0.12)
+    offset = offset + _streaks(rng)[None, :] + 0.02 * _smooth_line(rng, N_DEPTHS, sigma=14.0)[:, None]
+    below = np.maximum(depth - FACE_SHARE, 0.0)
+    near = np.exp(-below / 0.06) * (1.0 - 0.4 * beam**2)
+    rings = 0.5 + 0.5 * np.cos(2.0 * np.pi * wall_rings * below)
+    haze = acquisition.haze_level * near + acquisition.reverberation_level * rings * np.exp(-below / 0.11)
     fields = BeamField(
         offset=offset,
         haze=haze,
@@ -150,6 +148,11 @@ def _unit(field: np.ndarray) -> np.ndarray:
 
 def _smooth_line(rng: np.random.Generator, n: int, *, sigma: float) -> np.ndarray:
     return _unit(gaussian_filter1d(rng.standard_normal(n), sigma))
+
+
+def _streaks(rng: np.random.Generator) -> np.ndarray:
+    """Gain of each beam: broad shadows of ribs and fine streaks."""
+    return 0.032 * _smooth_line(rng, N_BEAMS, sigma=8.0) + 0.012 * _smooth_line(rng, N_BEAMS, sigma=2.0)
 
 
 def _speckle_tile(rng: np.random.Generator) -> np.ndarray:

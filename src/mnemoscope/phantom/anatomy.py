@@ -54,7 +54,7 @@ class Traits:
     septum_taper_share: float = _span(-0.35, 0.35)
     lateral_taper_share: float = _span(-0.35, 0.35)
     rv_start_share: float = _span(0.10, 0.42)
-    rv_width_mm: float = _span(17.0, 38.0)
+    rv_width_mm: float = _span(20.0, 40.0)
     rv_fullness: float = _span(0.45, 1.05)
     rv_wall_mm: float = _span(3.0, 6.0)
     tricuspid_offset_mm: float = _span(1.0, 9.0)
@@ -71,11 +71,11 @@ class Traits:
     papillary_angle_deg: float = _span(55.0, 105.0)
     moderator_place_share: float = _span(0.35, 0.75)
     moderator_level: float = _span(0.0, 0.38)
-    wall_level: float = _span(0.36, 0.52)
+    wall_level: float = _span(0.36, 0.54)
     pericardium_level: float = _span(0.10, 0.36)
-    endocardium_level: float = _span(0.04, 0.18)
+    endocardium_level: float = _span(0.02, 0.15)
     outside_level: float = _span(0.16, 0.34)
-    valve_level: float = _span(0.50, 0.78)
+    valve_level: float = _span(0.38, 0.62)
     texture_level: float = _span(0.06, 0.11)
     anterior_leaflet_share: float = _span(0.48, 0.68)
     heart_rate_bpm: float = _span(52.0, 98.0)
@@ -115,6 +115,7 @@ _VIEW_SPANS: dict[str, dict[str, tuple[float, float]]] = {
         "lateral_wave_share": (-0.05, 0.05),
         "papillary_level": (0.18, 0.38),
         "papillary_size_mm": (4.0, 8.0),
+        "rv_width_mm": (12.0, 30.0),
     },
 }
 

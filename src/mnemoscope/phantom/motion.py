@@ -239,14 +239,14 @@ def stretch_knots(heart: Heart, beat: Beat) -> tuple[np.ndarray, np.ndarray]:
 
 
 def leaflets(heart: Heart, beat: Beat) -> np.ndarray:
-    """Mitral and tricuspid leaflets as segments from hinge to tip.
+    """Mitral and tricuspid leaflets, each bent once between hinge and tip.
 
     Args:
         heart: whose.
         beat: T moments.
 
     Returns:
-        (hinge s, hinge v, tip s, tip v) in mm, shape (T, 4, 4); shape (T, 0, 4) in the short axis.
+        segments (start s, start v, end s, end v) in mm, shape (T, 8, 4); shape (T, 0, 4) in the short axis.
     """
     traits = heart.traits
     if heart.rest.polar:
@@ -258,11 +258,9 @@ def leaflets(heart: Heart, beat: Beat) -> np.ndarray:
     tricuspid = _valve(heart, knots, (now, rest), at_mm=tricuspid_mm, sides=(2, 3))
     shares = (traits.anterior_leaflet_share, 1.0 - traits.anterior_leaflet_share)
     parts = [
-        _leaflet(valve, side, share, beat.opening)
-        for valve, order in ((mitral, shares), (tricuspid, shares))
-        for side, share in zip((0, 1), order, strict=True)
+        _leaflet(valve, side, share, beat.opening) for valve in (mitral, tricuspid) for side, share in enumerate(shares)
     ]
-    return np.stack(parts, axis=1)
+    return np.concatenate(parts, axis=1)
 
 
 def _valve(
@@ -276,10 +274,13 @@ def _valve(
 
 
 def _leaflet(valve: np.ndarray, side: int, share: float, opening: np.ndarray) -> np.ndarray:
-    """One leaflet: nearly level when closed, turned towards the apex when open, shape (T, 4)."""
-    height, hinge = valve[:, 0], valve[:, 1 + side]
-    width = np.maximum(valve[:, 2] - valve[:, 1], 0.0)
-    angle = np.deg2rad(16.0 + 56.0 * opening)
-    reach = share * width * (1.04 - 0.15 * opening)
+    """One leaflet: a shallow tent when closed, turned towards the apex when open, shape (T, 2, 4)."""
+    reach = share * np.maximum(valve[:, 2] - valve[:, 1], 0.0) * (0.54 - 0.08 * opening)
     inward = 1.0 if side == 0 else -1.0
-    return np.stack([height, hinge, height - reach * np.sin(angle), hinge + inward * reach * np.cos(angle)], axis=1)
+    points = [(valve[:, 0], valve[:, 1 + side])]
+    for closed_deg, open_deg in ((4.0, 76.0), (26.0, 56.0)):
+        angle = np.deg2rad(closed_deg + (open_deg - closed_deg) * opening)
+        s, v = points[-1]
+        points.append((s - reach * np.sin(angle), v + inward * reach * np.cos(angle)))
+    segments = [np.stack([*start, *end], axis=1) for start, end in zip(points[:-1], points[1:], strict=True)]
+    return np.stack(segments, axis=1)

@@ -7,6 +7,7 @@ import numpy as np
 from mnemoscope.core.errors import ConfigError
 from mnemoscope.phantom import kernels
 from mnemoscope.phantom.acquisition import (
+    FACE_SHARE,
     N_BEAMS,
     N_DEPTHS,
     SIZE_PX,
@@ -29,7 +30,7 @@ from mnemoscope.phantom.motion import (
 from mnemoscope.phantom.tissue import paint
 
 _TEXTURE_PX = 0.5
-_BEAM_BLUR = 1.1
+_BEAM_BLUR = 1.35
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +157,7 @@ def _frames(heart: Heart, acquisition: Acquisition, times_s: np.ndarray) -> np.n
         tissue.level,
         np.array(grid, dtype=np.float32),
         scene.leaflets,
-        np.array([traits.valve_level, 1.1 * traits.body_scale], dtype=np.float32),
+        np.array([traits.valve_level, 0.9 * traits.body_scale], dtype=np.float32),
         fields.offset,
         fields.haze,
         fields.speckle,
@@ -192,7 +193,7 @@ def _scan_table(acquisition: Acquisition) -> tuple[np.ndarray, np.ndarray, np.nd
     depth = radius / length * N_DEPTHS - 0.5
     beam = (angle / half + 1.0) * 0.5 * (N_BEAMS - 1)
     inside = np.clip((half - np.abs(angle)) * radius + 0.5, 0.0, 1.0) * np.clip(length - radius + 0.5, 0.0, 1.0)
-    inside = inside * (z > 0.0)
+    inside = inside * np.clip(radius - FACE_SHARE * length + 0.5, 0.0, 1.0) * (z > 0.0)
     return depth.astype(np.float32), beam.astype(np.float32), inside.astype(np.float32)
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
-from mnemoscope.phantom.anatomy import Patient, Traits
+from mnemoscope.phantom.anatomy import TEXTURE_MODES, Patient, Traits
 from mnemoscope.phantom.motion import Heart
 from mnemoscope.phantom.shape import GRID, grid_pitch_mm
 
-_BLOOD_LEVEL = 0.055
+_BLOOD_LEVEL = 0.085
+_FLOOR_LEVEL = 0.05
 _LINE_CELLS = 1.3
 
 
@@ -58,7 +59,9 @@ def paint(heart: Heart) -> TissueMap:
     level = level + _borders(canvas, heart.traits) + _landmarks(canvas, heart)
     origin = (float(canvas.down_mm[0, 0]), float(canvas.across_mm[0, 0]))
     return TissueMap(
-        level=np.clip(level, 0.02, 1.0).astype(np.float32), origin_mm=origin, pitch_mm=grid_pitch_mm(heart.traits)
+        level=np.clip(level, _FLOOR_LEVEL, 1.0).astype(np.float32),
+        origin_mm=origin,
+        pitch_mm=grid_pitch_mm(heart.traits),
     )
 
 
@@ -107,11 +110,16 @@ def _base_levels(canvas: _Canvas, traits: Traits) -> np.ndarray:
 
 
 def _texture(patient: Patient, canvas: _Canvas, traits: Traits) -> np.ndarray:
-    modes = patient.texture
-    fine = zoom(modes, GRID / modes.shape[0], order=3, mode="nearest")[:GRID, :GRID]
-    coarse = gaussian_filter(fine, 10.0) * 5.0
-    weight = canvas.muscle + 0.55 * (1.0 - canvas.blood - canvas.muscle)
-    return traits.texture_level * weight * (fine + 0.7 * coarse)
+    """The patient's own pattern: muscle and surroundings, and trabeculae that reach from the wall into the blood."""
+    fine = zoom(patient.texture, GRID / TEXTURE_MODES, order=3, mode="nearest")
+    coarse = gaussian_filter(fine, 9.0) * 5.0
+    rim = gaussian_filter(canvas.muscle, 4.0) * canvas.blood
+    layers = gaussian_filter(fine, (1.5, 7.0)) * 2.4
+    around = 1.0 - canvas.blood - canvas.muscle
+    trabeculae = 3.0 * rim * np.maximum(fine + 0.5 * coarse, -0.2)
+    return traits.texture_level * (
+        canvas.muscle * (fine + 0.8 * coarse) + around * (0.75 * layers + 0.3 * coarse) + trabeculae
+    )
 
 
 def _borders(canvas: _Canvas, traits: Traits) -> np.ndarray:
