@@ -1,0 +1,147 @@
+"""Figures: arrays in, a matplotlib Figure out; colours differ in lightness and pattern, not by hue alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+INK = "#1c2733"
+FAINT = "#c9d1d9"
+HOLDOUT = "#3b6ea5"
+SYNTHETIC = "#b3470d"
+
+_BINS = 48
+_TAIL_BINS = 24
+_SIZE_IN = (8.4, 3.3)
+
+
+@dataclass(frozen=True)
+class _Set:
+    values: NDArray[np.float64]
+    label: str
+    colour: str
+    hatch: str | None
+    line: str
+
+
+def similarity_histogram(p_max_holdout: ArrayLike, p_max_synthetic: ArrayLike, *, tau: float | None) -> Figure:
+    """How similar each clip's nearest training clip is, for innocents and suspects, as shares of their set.
+
+    Args:
+        p_max_holdout: best logit of each holdout clip, shape (N,); values that are not finite are left out.
+        p_max_synthetic: best logit of each synthetic clip, shape (N,); likewise.
+        tau: threshold in logits, or None when there is none.
+    """
+    holdout, synthetic = _finite(p_max_holdout), _finite(p_max_synthetic)
+    sets = (
+        _Set(holdout, f"real, never trained on (holdout), n = {holdout.size:,}", HOLDOUT, None, "-"),
+        _Set(synthetic, f"synthetic, n = {synthetic.size:,}", SYNTHETIC, "////", "--"),
+    )
+    edges = np.histogram_bin_edges(np.concatenate([holdout, synthetic]), bins=_BINS)
+    beyond = tau is not None and edges[-1] > tau and (holdout.size or synthetic.size)
+    figure = Figure(figsize=_SIZE_IN, layout="constrained", facecolor="none")
+    panels = figure.subplots(1, 2, width_ratios=(2, 1)) if beyond else [figure.subplots()]
+    _outlines(panels[0], sets, edges, title="all clips" if beyond else "")
+    if tau is not None:
+        _mark(panels[0], tau)
+    if tau is not None and beyond:
+        _outlines(panels[1], sets, np.linspace(tau, edges[-1], _TAIL_BINS + 1), title="above tau, enlarged")
+    figure.supxlabel("similarity to the nearest training clip (logit; right is closer)", color=INK, fontsize=10)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), frameon=False, labelcolor=INK, loc="outside upper left", ncols=2
+    )
+    return figure
+
+
+def hits_curve(hits: ArrayLike, *, train_clips: int) -> Figure:
+    """Training clips in order of how often they are somebody's nearest; those never hit were not learned.
+
+    Args:
+        hits: hits of each train clip that was hit at least once, shape (K,), K ≤ ``train_clips``.
+        train_clips: clips in the gallery.
+    """
+    ranked = np.sort(np.asarray(hits, dtype=np.int64))[::-1]
+    figure = Figure(figsize=_SIZE_IN, layout="constrained", facecolor="none")
+    axes = figure.subplots()
+    _plain(axes)
+    axes.set_xlabel("training clips, most-hit first, % of all")
+    axes.set_ylabel("synthetic clips nearest to it")
+    edges, heights = steps(ranked)
+    x_pct = 100.0 * edges / train_clips
+    learned_pct = 100.0 * ranked.size / train_clips
+    if ranked.size:
+        axes.stairs(heights, x_pct, baseline=0.5, fill=True, color=SYNTHETIC, alpha=0.35)
+        axes.stairs(heights, x_pct, baseline=0.5, color=SYNTHETIC, linewidth=1.4)
+        axes.set_yscale("log")
+        axes.set_ylim(0.5, 2.0 * float(ranked[0]))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
+    else:
+        axes.set_ylim(0.0, 1.0)
+    axes.axvspan(learned_pct, 100.0, facecolor="none", edgecolor=FAINT, hatch="//", linewidth=0.0)
+    axes.set_xlim(0.0, 100.0)
+    axes.set_title(
+        f"learned: {ranked.size:,} of {train_clips:,}   (hatched: never the nearest, {train_clips - ranked.size:,})",
+        loc="left",
+        color=INK,
+        fontsize=10,
+    )
+    return figure
+
+
+def shares_pct(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of ``values`` in each bin, in percent of all of them."""
+    counts, _ = np.histogram(values, bins=edges)
+    return 100.0 * counts / values.size
+
+
+def steps(ranked: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A falling sequence as few steps: edges (S+1,) in ranks, and the height of each step (S,)."""
+    changes = np.flatnonzero(np.diff(ranked)) + 1
+    edges = np.concatenate([[0], changes, [ranked.size]]) if ranked.size else np.zeros(1, dtype=np.int64)
+    return edges, ranked[edges[:-1]]
+
+
+def _finite(values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    return array[np.isfinite(array)]
+
+
+def _plain(axes: Axes) -> None:
+    axes.set_facecolor("none")
+    for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
+        label.set_color(INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.tick_params(colors=INK, which="both")
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _outlines(axes: Axes, sets: tuple[_Set, ...], edges: NDArray[np.float64], *, title: str) -> None:
+    _plain(axes)
+    axes.set_ylabel("share of the set, %")
+    axes.set_title(title, loc="left", color=INK, fontsize=10)
+    for part in sets:
+        if part.values.size:
+            heights = shares_pct(part.values, edges)
+            axes.stairs(heights, edges, fill=True, facecolor=part.colour, alpha=0.22, linewidth=0.0)
+            axes.stairs(heights, edges, color=part.colour, linewidth=1.6, linestyle=part.line, label=part.label)
+            if part.hatch:
+                axes.stairs(
+                    heights, edges, fill=True, facecolor="none", edgecolor=part.colour, hatch=part.hatch, alpha=0.25
+                )
+
+
+def _mark(axes: Axes, tau: float) -> None:
+    axes.axvline(tau, color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
+    axes.annotate(
+        f"tau = {tau:.3f}",
+        (tau, 1.02),
+        xycoords=("data", "axes fraction"),
+        ha="center",
+        va="bottom",
+        color=INK,
+        fontsize=10,
+    )

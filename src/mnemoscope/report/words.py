@@ -1,0 +1,178 @@
+"""Words: numbers and verdicts for a reader without machine learning; absent is said, NaN is never shown."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from mnemoscope.core.types import Estimate, Status
+
+NOT_TESTED = "not tested"
+NOT_AVAILABLE = "not available"
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The verdict for a data steward: a sign, a word, and what it means for the set."""
+
+    sign: str
+    word: str
+    headline: str
+    meaning: str
+
+
+ANSWERS: dict[Status, Answer] = {
+    "pass": Answer(
+        "✓",
+        "Pass",
+        "This synthetic set may leave, as far as it was tested.",
+        "No test that was run found more traces of training patients than a set of strangers would show. "
+        "What was not tested, listed below, stays open.",
+    ),
+    "fail": Answer(
+        "✕",
+        "Fail",
+        "This synthetic set should not leave as it is.",
+        "At least one test found more traces of training patients than chance explains. "
+        "Remove the clips concerned, or make the set anew, and run the audit again.",
+    ),
+    "inconclusive": Answer(
+        "?",
+        "Inconclusive",
+        "It cannot be said yet whether this synthetic set may leave.",
+        "The audit found no reason for a clear yes or a clear no. Keep the set in the house until the reasons below "
+        "are dealt with.",
+    ),
+}
+
+STAGES = {
+    "reid": "whether the instrument recognises a patient at all",
+    "privacy": "whether synthetic clips are too close to training clips",
+    "recall": "which training clips the generator has learned",
+    "power": "how small a leak the audit would have seen",
+    "consistency": "whether each synthetic video stays the same patient throughout",
+    "labels": "whether the videos show what their labels say",
+}
+
+
+def count(value: int | None) -> str:
+    """A whole number with thousands marked: 100,000."""
+    return _said(value, lambda x: _signed(f"{x:,.0f}"))
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """A number with a fixed number of decimals: 0.998."""
+    return _said(value, lambda x: _signed(f"{x:,.{digits}f}"))
+
+
+def percent(share: float | None) -> str:
+    """A share (0–1) in percent; below one percent with two decimals, and never rounded to a false zero."""
+    return _said(share, lambda x: f"{_percent_digits(x)} %")
+
+
+def points(share: float | None) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return _said(share, lambda x: f"{'+' if x > 0 else ''}{_percent_digits(x)} points")
+
+
+def p_value(value: float | None) -> str:
+    """A p-value: three decimals, and "below 0.001" under that."""
+    return _said(value, lambda x: "below 0.001" if x < 0.001 else f"{x:.3f}")
+
+
+def seconds(value: float | None) -> str:
+    """A duration in s, min or h."""
+    return _said(value, _duration)
+
+
+def span(estimate: Estimate | None, said: Callable[[float | None], str]) -> str:
+    """The ends of an estimate's 95 % interval, said by ``said``; a unit that both have is given once."""
+    if estimate is None:
+        return NOT_TESTED
+    low, high = said(estimate.low), said(estimate.high)
+    _, _, unit = high.rpartition(" ")
+    return f"{low.removesuffix(f' {unit}')} to {high}"
+
+
+def interval(estimate: Estimate | None, said: Callable[[float | None], str]) -> str:
+    """The 95 % interval of an estimate, named as such."""
+    return NOT_TESTED if estimate is None else f"95 % interval {span(estimate, said)}"
+
+
+def moment(text: str | None) -> str:
+    """A time of the run record, to the minute: 2026-11-23 06:40 UTC."""
+    return "not recorded" if text is None else f"{text[:16].replace('T', ' ')} UTC"
+
+
+def yes_no(value: object) -> str:
+    """Yes or no, or that nobody knows."""
+    return _said(value, lambda x: "yes" if x else "no")
+
+
+def printable(text: object) -> str:
+    """Text in which every invisible, direction-changing or undecodable character is spelt out."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in str(text))
+
+
+def shown(value: Any) -> Any:
+    """What a template prints for any value: the last net under NaN, None and hostile characters."""
+    if isinstance(value, Markup):
+        return value
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return NOT_AVAILABLE
+    return printable(value) if isinstance(value, str) else value
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested keys and values as dotted keys and leaves, in their own order."""
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            yield from flat(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", leaf(inner)
+
+
+def leaf(value: Any) -> str:
+    """One value of a record as text: floats short, lists joined, nothing said as such."""
+    if isinstance(value, float):
+        return _said(value, lambda x: _signed(f"{x:.6g}"))
+    if isinstance(value, Estimate):
+        return f"{leaf(value.value)} (95 % interval {leaf(value.low)} to {leaf(value.high)})"
+    if isinstance(value, list | tuple):
+        return ", ".join(leaf(item) for item in value) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {leaf(item)}" for key, item in value.items()) or "none"
+    return "none" if value is None else printable(value)
+
+
+def _said(value: Any, say: Callable[[Any], str]) -> str:
+    if value is None:
+        return NOT_TESTED
+    if isinstance(value, float) and math.isnan(value):
+        return NOT_AVAILABLE
+    return say(value)
+
+
+def _percent_digits(share: float) -> str:
+    value = 100.0 * share
+    digits = 1 if abs(value) >= 1.0 else 2
+    if value != 0.0 and abs(value) < 0.005:
+        return f"{'between −0.01 and 0' if value < 0 else 'under 0.01'}"
+    return _signed(f"{value:.{digits}f}")
+
+
+def _duration(value: float) -> str:
+    if value < 60:
+        return f"{value:.1f} s"
+    if value < 3600:
+        return f"{value / 60:.1f} min"
+    return f"{value / 3600:.1f} h"
+
+
+def _signed(text: str) -> str:
+    bare = text.lstrip("-")
+    nothing = not bare.strip("0.,")
+    return bare if nothing or bare == text else MINUS + bare
