@@ -6,6 +6,7 @@ their volume, so they thicken; the valve plane moves towards the apex and stretc
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -282,5 +283,5 @@ def _leaflet(valve: np.ndarray, side: int, share: float, opening: np.ndarray) ->
         angle = np.deg2rad(closed_deg + (open_deg - closed_deg) * opening)
         s, v = points[-1]
         points.append((s - reach * np.sin(angle), v + inward * reach * np.cos(angle)))
-    segments = [np.stack([*start, *end], axis=1) for start, end in zip(points[:-1], points[1:], strict=True)]
+    segments = [np.stack([*start, *end], axis=1) for start, end in pairwise(points)]
     return np.stack(segments, axis=1)

@@ -27,10 +27,12 @@ from mnemoscope.phantom.motion import (
     stretch_knots,
     volumes,
 )
+from mnemoscope.phantom.shape import row_at
 from mnemoscope.phantom.tissue import paint
 
-_TEXTURE_PX = 0.5
+_GRAIN_PX = 0.5
 _BEAM_BLUR = 1.35
+_VALVE_MM = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +52,6 @@ class PhantomClip:
     ef: float
     esv: float
     edv: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Scene:
-    """Everything about the moving heart that the kernels need, per frame."""
-
-    poses: np.ndarray
-    stretch_now: np.ndarray
-    stretch_rest: np.ndarray
-    knots_now: np.ndarray
-    knots_rest: np.ndarray
-    leaflets: np.ndarray
-    polar: bool
 
 
 def render_clip(patient: Patient, acquisition: Acquisition, *, n_frames: int, fps: float) -> PhantomClip:
@@ -87,6 +76,23 @@ def render_clip(patient: Patient, acquisition: Acquisition, *, n_frames: int, fp
     return PhantomClip(frames=frames, fps=float(fps), ef=truth.ef, esv=truth.esv, edv=truth.edv)
 
 
+def material_places(patient: Patient, acquisition: Acquisition, time_s: np.ndarray, *, scale: int = 1) -> np.ndarray:
+    """Which tissue each pixel shows: its resting place in the heart at end diastole.
+
+    Args:
+        patient: who.
+        acquisition: which recording.
+        time_s: moments on the patient's time line in seconds, shape (T,); 0 is an end diastole.
+        scale: samples per image pixel along each axis.
+
+    Returns:
+        (down, across) in mm, float32, shape (T, 112 * scale, 112 * scale, 2).
+    """
+    heart = build_heart(patient)
+    warp = _warp(heart, acquisition, beat_at(heart.traits, time_s), breathing_mm(heart.traits, time_s))
+    return _places(heart, acquisition, warp, scale=scale)
+
+
 def lv_mask(patient: Patient, acquisition: Acquisition, *, contraction: float, scale: int = 1) -> np.ndarray:
     """Which pixels lie in the left ventricle's cavity, without breathing.
 
@@ -94,29 +100,21 @@ def lv_mask(patient: Patient, acquisition: Acquisition, *, contraction: float, s
         patient: who.
         acquisition: which recording.
         contraction: 0 at end diastole to 1 at end systole.
-        scale: pixels per image pixel along each axis.
+        scale: samples per image pixel along each axis.
 
     Returns:
         a mask, bool, shape (112 * scale, 112 * scale).
     """
     heart = build_heart(patient)
     beat = Beat(np.array([contraction]), np.zeros(1), np.zeros(1))
-    scene = _scene(heart, acquisition, beat, np.zeros((1, 2)))
-    mask = np.zeros((SIZE_PX * scale, SIZE_PX * scale), dtype=np.bool_)
-    kernels.cavity_mask(
-        mask,
-        mm_per_px(heart.traits, acquisition) / scale,
-        acquisition.top_px * scale,
-        scene.poses[0],
-        scene.stretch_now[0],
-        scene.stretch_rest,
-        scene.knots_now[0],
-        scene.knots_rest,
-        _row_map(heart),
-        scene.polar,
-        heart.traits.lv_length_mm,
-    )
-    return mask
+    places = _places(heart, acquisition, _warp(heart, acquisition, beat, np.zeros((1, 2))), scale=scale)[0]
+    down, across = places[..., 0], places[..., 1]
+    if heart.rest.polar:
+        border = row_at(heart.rest, np.arctan2(down, across), heart.rest.inner_right)
+        return np.hypot(down, across) < border
+    left = row_at(heart.rest, down, heart.rest.centre - heart.rest.inner_left)
+    right = row_at(heart.rest, down, heart.rest.centre + heart.rest.inner_right)
+    return (down > 0.0) & (down < heart.traits.lv_length_mm) & (across > left) & (across < right)
 
 
 def mm_per_px(traits: Traits, acquisition: Acquisition) -> float:
@@ -135,48 +133,55 @@ def _times_s(acquisition: Acquisition, *, n_frames: int, fps: float) -> np.ndarr
 
 
 def _frames(heart: Heart, acquisition: Acquisition, times_s: np.ndarray) -> np.ndarray:
-    traits, tissue = heart.traits, paint(heart)
-    scene = _scene(heart, acquisition, beat_at(traits, times_s), breathing_mm(traits, times_s))
-    fields = beam_field(acquisition, wall_rings=9.0 + 8.0 * traits.outside_level)
-    frames = np.empty((len(times_s), SIZE_PX, SIZE_PX), dtype=np.uint8)
-    depth_mm = traits.view_depth_mm * acquisition.depth_scale
-    grid = (*tissue.origin_mm, tissue.pitch_mm, 1.0 / (_TEXTURE_PX * mm_per_px(traits, acquisition)))
-    scan = _scan_table(acquisition)
-    kernels.render_frames(
-        frames,
-        np.sin(_beam_angles(acquisition)),
-        np.cos(_beam_angles(acquisition)),
-        depth_mm / N_DEPTHS,
-        scene.poses,
-        scene.stretch_now,
-        scene.stretch_rest,
-        scene.knots_now,
-        scene.knots_rest,
-        _row_map(heart),
-        scene.polar,
-        tissue.level,
-        np.array(grid, dtype=np.float32),
-        scene.leaflets,
-        np.array([traits.valve_level, 0.9 * traits.body_scale], dtype=np.float32),
-        fields.offset,
-        fields.haze,
-        fields.speckle,
-        acquisition.speckle_level,
-        fields.noise,
-        fields.noise_depth,
-        noise_offsets(acquisition, len(times_s)),
-        _blur_weights(),
-        scan[0],
-        scan[1],
-        scan[2],
-        acquisition.contrast,
+    fields = beam_field(acquisition, wall_rings=9.0 + 8.0 * heart.traits.outside_level)
+    display = kernels.Display(
+        offset=fields.offset,
+        haze=fields.haze,
+        noise=fields.noise,
+        noise_depth=fields.noise_depth,
+        starts=noise_offsets(acquisition, len(times_s)),
+        contrast=np.float32(acquisition.contrast),
     )
+    warp = _warp(heart, acquisition, beat_at(heart.traits, times_s), breathing_mm(heart.traits, times_s))
+    frames = np.empty((len(times_s), SIZE_PX, SIZE_PX), dtype=np.uint8)
+    tissue = _tissue(heart, acquisition, fields.speckle)
+    kernels.render_frames(frames, _fan(heart.traits, acquisition), warp, tissue, display)
     return frames
 
 
-def _beam_angles(acquisition: Acquisition) -> np.ndarray:
-    half = np.deg2rad(acquisition.half_angle_deg)
-    return np.linspace(-half, half, N_BEAMS, dtype=np.float32)
+def _tissue(heart: Heart, acquisition: Acquisition, speckle: np.ndarray) -> kernels.Tissue:
+    painted = paint(heart)
+    return kernels.Tissue(
+        level=painted.level,
+        down_mm=np.float32(painted.origin_mm[0]),
+        across_mm=np.float32(painted.origin_mm[1]),
+        cells_per_mm=np.float32(1.0 / painted.pitch_mm),
+        valve_level=np.float32(heart.traits.valve_level),
+        valve_mm=np.float32(_VALVE_MM * heart.traits.body_scale),
+        speckle=speckle,
+        grains_per_mm=np.float32(1.0 / (_GRAIN_PX * mm_per_px(heart.traits, acquisition))),
+        speckle_level=np.float32(acquisition.speckle_level),
+    )
+
+
+def _fan(traits: Traits, acquisition: Acquisition) -> kernels.Fan:
+    """Beams, and for each pixel its fractional depth and beam index and its share inside the sector."""
+    half, length = np.deg2rad(acquisition.half_angle_deg), SIZE_PX - acquisition.top_px
+    angles = np.linspace(-half, half, N_BEAMS, dtype=np.float32)
+    rows, columns = np.mgrid[0:SIZE_PX, 0:SIZE_PX]
+    x, z = columns - 0.5 * (SIZE_PX - 1), rows - acquisition.top_px
+    radius, angle = np.hypot(x, z), np.arctan2(x, np.maximum(z, 1e-6))
+    from_borders_px = ((half - np.abs(angle)) * radius, length - radius, radius - FACE_SHARE * length)
+    inside = np.prod([np.clip(away + 0.5, 0.0, 1.0) for away in from_borders_px], axis=0) * (z > 0.0)
+    return kernels.Fan(
+        sines=np.sin(angles),
+        cosines=np.cos(angles),
+        step_mm=traits.view_depth_mm * acquisition.depth_scale / N_DEPTHS,
+        blur=_blur_weights(),
+        depth=(radius / length * N_DEPTHS - 0.5).astype(np.float32),
+        beam=((angle / half + 1.0) * 0.5 * (N_BEAMS - 1)).astype(np.float32),
+        inside=inside.astype(np.float32),
+    )
 
 
 def _blur_weights() -> np.ndarray:
@@ -184,35 +189,19 @@ def _blur_weights() -> np.ndarray:
     return (weights / weights.sum()).astype(np.float32)
 
 
-def _scan_table(acquisition: Acquisition) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each pixel its fractional depth and beam index and its share inside the sector, each (112, 112)."""
-    rows, columns = np.mgrid[0:SIZE_PX, 0:SIZE_PX]
-    x, z = columns - 0.5 * (SIZE_PX - 1), rows - acquisition.top_px
-    radius, angle = np.hypot(x, z), np.arctan2(x, np.maximum(z, 1e-6))
-    length, half = SIZE_PX - acquisition.top_px, np.deg2rad(acquisition.half_angle_deg)
-    depth = radius / length * N_DEPTHS - 0.5
-    beam = (angle / half + 1.0) * 0.5 * (N_BEAMS - 1)
-    inside = np.clip((half - np.abs(angle)) * radius + 0.5, 0.0, 1.0) * np.clip(length - radius + 0.5, 0.0, 1.0)
-    inside = inside * np.clip(radius - FACE_SHARE * length + 0.5, 0.0, 1.0) * (z > 0.0)
-    return depth.astype(np.float32), beam.astype(np.float32), inside.astype(np.float32)
-
-
-def _row_map(heart: Heart) -> np.ndarray:
-    """First row's address and the distance of two rows."""
+def _warp(heart: Heart, acquisition: Acquisition, beat: Beat, moved_mm: np.ndarray) -> kernels.Warp:
+    stretch, stretch_rest = stretch_knots(heart, beat)
     rows = heart.rest.rows
-    return np.array([rows[0], rows[1] - rows[0]], dtype=np.float32)
-
-
-def _scene(heart: Heart, acquisition: Acquisition, beat: Beat, moved_mm: np.ndarray) -> _Scene:
-    now, rest = stretch_knots(heart, beat)
-    return _Scene(
-        poses=_poses(heart, acquisition, moved_mm),
-        stretch_now=now.astype(np.float32),
-        stretch_rest=rest.astype(np.float32),
-        knots_now=deform(heart, beat).knots.astype(np.float32),
-        knots_rest=heart.rest.knots.astype(np.float32),
-        leaflets=leaflets(heart, beat).astype(np.float32),
+    return kernels.Warp(
         polar=heart.rest.polar,
+        poses=_poses(heart, acquisition, moved_mm),
+        stretch=stretch.astype(np.float32),
+        stretch_rest=stretch_rest.astype(np.float32),
+        knots=deform(heart, beat).knots.astype(np.float32),
+        knots_rest=heart.rest.knots.astype(np.float32),
+        first_row=np.float32(rows[0]),
+        row_step=np.float32(rows[1] - rows[0]),
+        leaflets=leaflets(heart, beat).astype(np.float32),
     )
 
 
@@ -227,3 +216,11 @@ def _poses(heart: Heart, acquisition: Acquisition, moved_mm: np.ndarray) -> np.n
     tilt = turn + (0.0 if heart.rest.polar else np.deg2rad(traits.tilt_deg))
     angles = np.broadcast_to([np.sin(tilt), np.cos(tilt)], (len(moved_mm), 2))
     return np.concatenate([origin, angles], axis=1).astype(np.float32)
+
+
+def _places(heart: Heart, acquisition: Acquisition, warp: kernels.Warp, *, scale: int) -> np.ndarray:
+    # Samples stand at the centres of a pixel's scale x scale parts; their first one lies before the pixel's centre.
+    places = np.empty((len(warp.poses), SIZE_PX * scale, SIZE_PX * scale, 2), dtype=np.float32)
+    top = (acquisition.top_px + 0.5) * scale - 0.5
+    kernels.resting_places(places, mm_per_px(heart.traits, acquisition) / scale, top, warp)
+    return places

@@ -209,3 +209,18 @@ def _crescent(phi: np.ndarray, *, opening: float) -> np.ndarray:
     """Width of the right ventricle around the septum as a share of the widest; zero outside the opening."""
     away = np.abs(np.angle(np.exp(1j * phi)))
     return np.cos(0.5 * np.pi * np.minimum(away / opening, 1.0)) ** 2
+
+
+def row_at(shape: Shape, address: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """A per-row number at any address, by linear interpolation between rows.
+
+    Args:
+        shape: whose rows.
+        address: heights in mm (apical) or directions in radians (short axis), any shape.
+        widths: one number per row, shape (n_rows,).
+
+    Returns:
+        interpolated numbers, shape of ``address``.
+    """
+    period = 2.0 * np.pi if shape.polar else None
+    return np.interp(address, shape.rows, widths, period=period)

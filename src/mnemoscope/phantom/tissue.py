@@ -11,9 +11,10 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from mnemoscope.phantom.anatomy import TEXTURE_MODES, Patient, Traits
 from mnemoscope.phantom.motion import Heart
-from mnemoscope.phantom.shape import GRID, grid_pitch_mm
+from mnemoscope.phantom.shape import GRID, grid_pitch_mm, row_at
 
 _BLOOD_LEVEL = 0.085
+_HINGE_LEVEL = 0.22
 _FLOOR_LEVEL = 0.05
 _LINE_CELLS = 1.3
 
@@ -144,41 +145,32 @@ def _landmarks(canvas: _Canvas, heart: Heart) -> np.ndarray:
 
 
 def _apical_landmarks(canvas: _Canvas, heart: Heart) -> np.ndarray:
-    traits, rest = heart.traits, heart.rest
-    papillary_row = traits.papillary_place_share * traits.lv_length_mm
-    moderator_row = traits.moderator_place_share * traits.lv_length_mm
-    knots = rest.knots
-    at = lambda row_mm, knot: float(np.interp(row_mm, rest.rows, knots[:, knot]))  # noqa: E731
-    level = traits.papillary_level * _blob(
-        canvas,
-        (papillary_row, at(papillary_row, 5) - 0.6 * traits.papillary_size_mm),
-        (2.0 * traits.papillary_size_mm, traits.papillary_size_mm),
-    )
-    level += traits.moderator_level * _bar(
-        canvas,
-        (moderator_row, at(moderator_row, 2)),
-        (moderator_row + 0.15 * traits.lv_length_mm, at(moderator_row, 3)),
-    )
-    for knot in (2, 3, 4, 5):
-        level += 0.22 * _blob(
-            canvas,
-            (traits.lv_length_mm, at(traits.lv_length_mm, knot)),
-            (2.4 * traits.body_scale, 2.4 * traits.body_scale),
-        )
-    return level
+    """A papillary muscle at the lateral wall, a moderator band across the right ventricle, bright valve hinges."""
+    traits, base = heart.traits, heart.traits.lv_length_mm
+    size = traits.papillary_size_mm
+    row = traits.papillary_place_share * base
+    papillary = _blob(canvas, (row, _knot_mm(heart, row, 5) - 0.6 * size), (2.0 * size, size))
+    row = traits.moderator_place_share * base
+    band_end = row + 0.15 * base
+    band = _bar(canvas, (row, _knot_mm(heart, row, 2)), (band_end, _knot_mm(heart, row, 3)))
+    hinge_mm = (2.4 * traits.body_scale, 2.4 * traits.body_scale)
+    hinges = sum(_blob(canvas, (base, _knot_mm(heart, base, knot)), hinge_mm) for knot in (2, 3, 4, 5))
+    return traits.papillary_level * papillary + traits.moderator_level * band + _HINGE_LEVEL * hinges
+
+
+def _knot_mm(heart: Heart, row_mm: float, knot: int) -> float:
+    return float(row_at(heart.rest, np.array(row_mm), heart.rest.knots[:, knot]))
 
 
 def _short_axis_landmarks(canvas: _Canvas, heart: Heart) -> np.ndarray:
-    traits = heart.traits
+    """Both papillary muscles; the second is a little smaller."""
+    traits, rest = heart.traits, heart.rest
     level = np.zeros_like(canvas.blood)
-    for sign, size in ((1.0, 1.0), (-1.0, 0.85)):
-        phi = np.pi / 2.0 + np.deg2rad(traits.tilt_deg) + sign * np.deg2rad(0.5 * traits.papillary_angle_deg)
-        radius = float(np.interp(np.mod(phi, 2.0 * np.pi), heart.rest.rows, heart.rest.inner_right))
-        inside = radius - 0.75 * traits.papillary_size_mm
-        spot = (inside * np.sin(phi), inside * np.cos(phi))
-        level += traits.papillary_level * _blob(
-            canvas, spot, (size * traits.papillary_size_mm, size * traits.papillary_size_mm)
-        )
+    for side, share in ((0.5, 1.0), (-0.5, 0.85)):
+        phi = np.pi / 2.0 + np.deg2rad(traits.tilt_deg + side * traits.papillary_angle_deg)
+        radius = float(row_at(rest, np.array(phi), rest.inner_right)) - 0.75 * traits.papillary_size_mm
+        size = share * traits.papillary_size_mm
+        level += traits.papillary_level * _blob(canvas, (radius * np.sin(phi), radius * np.cos(phi)), (size, size))
     return level
 
 
