@@ -40,7 +40,11 @@ class VideoInfo:
 
 @dataclass(frozen=True, slots=True)
 class TimedFrame:
-    """One decoded frame: its time after the first one, and the pixels, converted only when asked for."""
+    """One decoded frame: its time after the first one, and the pixels, converted only when asked for.
+
+    ``damaged`` is the decoder's own word that it filled in what it could not read.
+    """
 
     time_s: Fraction
     image: Callable[[], np.ndarray]
+    damaged: bool = False

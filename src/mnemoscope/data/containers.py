@@ -58,10 +58,10 @@ def decode_container(path: Path, color: Color) -> Iterator[TimedFrame]:
         rate = stream.average_rate or stream.guessed_rate or Fraction(1)
         try:
             for frame in container.decode(stream):
-                time_s = frame.pts * frame.time_base if frame.pts is not None else start_s + n_decoded / rate
+                time_s = frame.pts * stream.time_base if frame.pts is not None else start_s + n_decoded / rate
                 start_s = time_s if n_decoded == 0 else start_s
                 n_decoded += 1
-                yield TimedFrame(time_s - start_s, partial(image_of, frame))
+                yield TimedFrame(time_s - start_s, partial(image_of, frame), damaged=frame.is_corrupt)
         except (FFmpegError, ValueError) as error:
             raise UnreadableClip(
                 f"{path}: decoding broke off after {n_decoded} frames ({_reason(error)}); "

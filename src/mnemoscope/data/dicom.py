@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,7 @@ _PIXEL_TAGS = [
     "FrameTimeVector",
     "RecommendedDisplayFrameRate",
 ]
+_NEEDED_TAGS = ("Rows", "Columns", "PhotometricInterpretation", "BitsStored")
 _YBR = ("YBR_FULL", "YBR_FULL_422")
 _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _MAGIC_OFFSET, _MAGIC = 128, b"DICM"
@@ -83,17 +85,18 @@ def probe_dicom(path: Path) -> VideoInfo:
     Raises:
         UnreadableClip: when the file is no DICOM image.
     """
-    header = _header(path, _PIXEL_TAGS)
-    n_frames = int(header.get("NumberOfFrames") or 1)
-    fps = _fps(header)
-    return VideoInfo(
-        n_frames=n_frames,
-        height=int(header.Rows),
-        width=int(header.Columns),
-        fps=fps,
-        duration_s=n_frames / fps if fps else None,
-        codec=header.file_meta.TransferSyntaxUID.name,
-    )
+    with _readable(path):
+        header = _image_header(path)
+        n_frames = int(header.get("NumberOfFrames") or 1)
+        fps = _fps(header)
+        return VideoInfo(
+            n_frames=n_frames,
+            height=int(header.Rows),
+            width=int(header.Columns),
+            fps=fps,
+            duration_s=n_frames / fps if fps else None,
+            codec=header.file_meta.TransferSyntaxUID.name,
+        )
 
 
 def decode_dicom(path: Path, color: Color) -> Iterator[TimedFrame]:
@@ -105,20 +108,13 @@ def decode_dicom(path: Path, color: Color) -> Iterator[TimedFrame]:
     Raises:
         UnreadableClip: when the pixels cannot be decoded.
     """
-    header = _header(path, _PIXEL_TAGS)
-    rate = Fraction(_fps(header) or 1).limit_denominator(1_000_000)
-    # pydicom's own YBR to RGB conversion is several times slower than Pillow's, and gray needs none.
-    raw = header.PhotometricInterpretation in _YBR
-    n_decoded = 0
-    try:
-        for pixels in iter_pixels(path, raw=raw):
-            yield TimedFrame(n_decoded / rate, partial(_image, pixels, header, color))
-            n_decoded += 1
-    except _PYDICOM_ERRORS as error:
-        raise UnreadableClip(
-            f"{path}: decoding broke off after {n_decoded} frames ({_first_line(error)}); "
-            f"export the clip again or leave it out"
-        ) from error
+    with _readable(path):
+        header = _image_header(path)
+        rate = Fraction(_fps(header) or 1).limit_denominator(1_000_000)
+        # pydicom's own YBR to RGB conversion is several times slower than Pillow's, and gray needs none.
+        raw = header.PhotometricInterpretation in _YBR
+        for i, pixels in enumerate(iter_pixels(path, raw=raw)):
+            yield TimedFrame(i / rate, partial(_readable_image, path, pixels, header, color))
 
 
 def read_patient_id(path: Path) -> str | None:
@@ -127,8 +123,9 @@ def read_patient_id(path: Path) -> str | None:
     Raises:
         UnreadableClip: when the file is no DICOM file.
     """
-    header = _read_tags(path, ["PatientID"])
-    return str(header.get("PatientID") or "").strip() or None
+    with _readable(path):
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
+        return str(header.get("PatientID") or "").strip() or None
 
 
 def hash_patient_id(patient_id: str, *, salt: str) -> str:
@@ -149,25 +146,28 @@ def hash_patient_id(patient_id: str, *, salt: str) -> str:
     return hashlib.blake2b(patient_id.encode(), key=key, digest_size=10).hexdigest()
 
 
-def _header(path: Path, tags: list[str]) -> pydicom.FileDataset:
-    header = _read_tags(path, tags)
-    missing = [t for t in ("Rows", "Columns", "PhotometricInterpretation", "BitsStored") if header.get(t) is None]
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _PYDICOM_ERRORS as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UnreadableClip(
+            f"{path}: expected a DICOM file that can be decoded, got: {reason}; export it again or leave it out"
+        ) from error
+
+
+def _image_header(path: Path) -> pydicom.FileDataset:
+    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_PIXEL_TAGS)
+    missing = [tag for tag in _NEEDED_TAGS if header.get(tag) is None]
     if missing:
         raise UnreadableClip(f"{path}: expected a DICOM image, found none ({', '.join(missing)} missing); leave it out")
     return header
 
 
-def _read_tags(path: Path, tags: list[str]) -> pydicom.FileDataset:
-    try:
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-    except _PYDICOM_ERRORS as error:
-        raise UnreadableClip(
-            f"{path}: expected a DICOM file, got: {_first_line(error)}; export it again or leave it out"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _readable_image(path: Path, pixels: np.ndarray, header: pydicom.FileDataset, color: Color) -> np.ndarray:
+    with _readable(path):
+        return _image(pixels, header, color)
 
 
 def _fps(header: pydicom.FileDataset) -> float | None:

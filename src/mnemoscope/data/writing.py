@@ -19,6 +19,7 @@ _CONTAINERS: dict[str, dict[str, str]] = {
     "ffv1": {".mkv": "matroska", ".avi": "avi"},
     "h264": {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"},
 }
+_QUALITY_RANGE = {"mjpeg": (1, 31), "ffv1": (0, 51), "h264": (0, 51)}
 _LAMBDA_PER_QUANTISER = 118  # libav's FF_QP2LAMBDA
 _REPEATABLE = {"fflags": "+bitexact"}  # no random ids: the same frames give the same bytes
 
@@ -40,8 +41,7 @@ def write_video(path: Path, frames: np.ndarray, *, fps: float, codec: Codec = "m
     path = Path(path)
     container_format = _container_format(path, codec)
     _check_frames(frames, path, codec)
-    if not fps > 0:
-        raise InputError(f"expected a frame rate above 0 for {path}, got fps={fps}; give fps in frames per second")
+    _check_numbers(path, codec, fps=fps, quality=quality)
     with (
         whole_file(path) as part,
         av.open(str(part), "w", format=container_format, options=_REPEATABLE) as container,
@@ -74,6 +74,14 @@ def _check_frames(frames: np.ndarray, path: Path, codec: str) -> None:
             f"h264 needs even height and width, got {frames.shape[1]}x{frames.shape[2]} for {path}; "
             f"pad the frames or use codec='mjpeg' or 'ffv1'"
         )
+
+
+def _check_numbers(path: Path, codec: str, *, fps: float, quality: int) -> None:
+    if not 0 < fps < float("inf"):
+        raise InputError(f"expected a frame rate above 0 for {path}, got fps={fps}; give fps in frames per second")
+    low, high = _QUALITY_RANGE[codec]
+    if not low <= quality <= high:
+        raise InputError(f"expected quality {low}-{high} for {codec}, got {quality} for {path}; lower is better")
 
 
 def _add_stream(
