@@ -1,0 +1,140 @@
+"""Encode: from the clips of a manifest to a latent store, resumable, one clip after the other in the order of ids."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mnemoscope.core.errors import InputError, Mismatch
+from mnemoscope.data.clips import LATENT_SUFFIXES
+from mnemoscope.data.manifest import Manifest
+from mnemoscope.data.tensors import read_latent
+from mnemoscope.data.transform import FrameTransform
+from mnemoscope.data.video import read_clip
+from mnemoscope.latents.scaling import Scaling
+from mnemoscope.latents.store import LatentStore, Space, StoreRecord, StoreWriter
+
+log = logging.getLogger(__name__)
+
+
+class FrameEncoder(Protocol):
+    """Anything that turns frames into what a store holds; a VAE, or the pixels themselves."""
+
+    @property
+    def space(self) -> Space:
+        """``latent`` or ``image``."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of configuration and weights."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """``float16`` or ``uint8``."""
+        ...
+
+    def frame_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(C, h, w) that a frame of this size becomes."""
+        ...
+
+    def encode(self, frames: np.ndarray, *, clip_id: str) -> np.ndarray:
+        """uint8 frames (T, H, W) or (T, H, W, 3) to (T, C, h, w)."""
+        ...
+
+
+@dataclass(frozen=True)
+class PixelEncoder:
+    """The image space: gray pixels as they are, one channel, uint8."""
+
+    space: Space = "image"
+    fingerprint: str = "pixels"
+    dtype: str = "uint8"
+
+    def frame_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(1, H, W)."""
+        return (1, height, width)
+
+    def encode(self, frames: np.ndarray, *, clip_id: str) -> np.ndarray:
+        """(T, H, W) to (T, 1, H, W)."""
+        return frames[:, None]
+
+
+def encode_set(
+    manifest: Manifest,
+    out: Path,
+    *,
+    encoder: FrameEncoder,
+    transform: FrameTransform,
+    source: str,
+    scaling: Scaling | None = None,
+    max_frames: int | None = None,
+    on_clip: Callable[[int], None] = lambda frames: None,
+) -> LatentStore:
+    """Encodes every clip of a manifest into the store ``out``; what a broken-off call finished is kept.
+
+    Args:
+        manifest: the clips.
+        out: the store's folder.
+        encoder: VAE or pixels.
+        transform: size, colour and rate of the decoded frames.
+        source: fingerprint of the source files, kept in the record.
+        scaling: the train store's constants; None takes them from this manifest's train clips.
+        max_frames: frames kept of each clip, from its beginning; None keeps all.
+        on_clip: called after each clip with the number of its frames.
+
+    Raises:
+        InputError: for an unreadable clip, naming it.
+        Mismatch: if ready latents do not have the encoder's shape.
+    """
+    shape = encoder.frame_shape(transform.height, transform.width)
+    writer = StoreWriter(out, frame_shape=shape, dtype=encoder.dtype)
+    pairs = list(zip(manifest.clips["clip_id"], manifest.files, strict=True))
+    waiting = [(clip_id, file) for clip_id, file in pairs if clip_id not in writer.done]
+    if len(waiting) < len(pairs):
+        log.info("%d of %d clips were encoded before", len(pairs) - len(waiting), len(pairs))
+    for clip_id, frames in _decoded_ahead(waiting, transform, max_frames):
+        latents = frames if frames.dtype == np.float16 else encoder.encode(frames, clip_id=clip_id)
+        if latents.shape[1:] != shape:
+            raise Mismatch(f"{clip_id}: expected latents of shape {shape}, found {latents.shape[1:]}")
+        writer.append(clip_id, latents)
+        on_clip(len(latents))
+
+    def record(constants: Scaling) -> StoreRecord:
+        return StoreRecord(
+            space=encoder.space,
+            encoder=encoder.fingerprint,
+            source=source,
+            height=transform.height,
+            width=transform.width,
+            target_fps=transform.target_fps,
+            scaling=constants,
+        )
+
+    return writer.finish(manifest.clips, record, scaling=scaling)
+
+
+def _decoded_ahead(
+    clips: Sequence[tuple[str, Path]], transform: FrameTransform, max_frames: int | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Clips in order, the next one being decoded while the caller works on the present one."""
+
+    def load(file: Path) -> np.ndarray:
+        if file.suffix in LATENT_SUFFIXES:
+            return read_latent(file)[:max_frames].astype(np.float16)
+        return read_clip(file, transform, max_frames=max_frames)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        ahead = [pool.submit(load, file) for _, file in clips[:1]]
+        for number, (clip_id, file) in enumerate(clips):
+            frames = ahead.pop().result()
+            if number + 1 < len(clips):
+                ahead.append(pool.submit(load, clips[number + 1][1]))
+            if len(frames) == 0:
+                raise InputError(f"{file}: no frame could be decoded; `mnemoscope check` lists every bad file")
+            yield clip_id, frames

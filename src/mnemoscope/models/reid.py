@@ -1,0 +1,253 @@
+"""The re-identification network: a siamese ResNet, |f_a − f_b|, one linear layer; logit of "same patient".
+
+Parameter names are those of the published checkpoints: torchvision's ResNet names under ``model.`` and ``fc_end``.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from monai.networks.nets.resnet import ResNet, ResNetBottleneck, resnet50
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mnemoscope.core.config import Config, build
+from mnemoscope.core.errors import CorruptFile, Mismatch
+from mnemoscope.core.files import read_json, whole_folder, write_json
+from mnemoscope.latents.scaling import Scaling, ScalingMode
+from mnemoscope.latents.store import LatentStore, Space
+from mnemoscope.search import WeightedL1
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+_BATCH_FRAMES = 256
+
+
+class ReidArchitecture(Config):
+    """What the network looks like and what it takes.
+
+    Attributes:
+        backbone: ``resnet50``, or ``small`` (a ResNet of one basic block a level) for tests, demo and few data.
+        stem: ``imagenet`` (7×7 stride 2 and max-pooling, as published) or ``dense`` (3×3, stride 1, no pooling),
+            which keeps the cells of a 14×14 latent.
+        head: ``free`` (as published) or ``monotone``: weights ≤ 0, so that an exact copy has the highest logit.
+        scaling: how latents or pixels are scaled before the network, by the train store's constants.
+        channels: channels of the input, 4 for the latents, 1 for gray pixels.
+        features: length D of the feature vector.
+    """
+
+    backbone: Literal["resnet50", "small"] = "resnet50"
+    stem: Literal["imagenet", "dense"] = "imagenet"
+    head: Literal["free", "monotone"] = "free"
+    scaling: ScalingMode = "minmax"
+    space: Space = "latent"
+    channels: int = 4
+    features: int = 128
+
+
+def paper_architecture(*, space: Space, channels: int) -> ReidArchitecture:
+    """The network of the paper; scaling is fixed rather than per clip (SCIENCE: faults 5 and 8)."""
+    return ReidArchitecture(space=space, channels=channels)
+
+
+def default_architecture(*, space: Space, channels: int, backbone: Literal["resnet50", "small"]) -> ReidArchitecture:
+    """Monotone head, standardised input, and in latent space a stem that does not shrink 14×14."""
+    stem: Literal["imagenet", "dense"] = "dense" if space == "latent" else "imagenet"
+    return ReidArchitecture(
+        backbone=backbone, stem=stem, head="monotone", scaling="standard", space=space, channels=channels
+    )
+
+
+class Reid(nn.Module):
+    """Siamese re-identification network (Eq. 2 of the paper).
+
+    Input is scaled latents or pixels (B, C, h, w); features are squashed by a sigmoid into (0, 1), as published.
+    """
+
+    def __init__(self, architecture: ReidArchitecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.model = _backbone(architecture)
+        self.fc_end = nn.Linear(architecture.features, 1)
+
+    def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D"]:
+        """Features of each frame."""
+        return torch.sigmoid(self.model(x))
+
+    def head_weight(self) -> Float[Tensor, " D"]:
+        """Weight of each feature difference; never positive if the head is monotone."""
+        weight = self.fc_end.weight[0]
+        return -F.softplus(weight) if self.architecture.head == "monotone" else weight
+
+    def logits(self, a: Float[Tensor, "*n D"], b: Float[Tensor, "*n D"]) -> Float[Tensor, "*n"]:
+        """Logit of "same patient" of feature pairs; shapes broadcast against each other."""
+        return (a - b).abs() @ self.head_weight() + self.fc_end.bias[0]
+
+    def search_head(self) -> WeightedL1:
+        """The head as the search takes it."""
+        weight = self.head_weight().detach().float().cpu().numpy()
+        return WeightedL1(weight=weight, bias=float(self.fc_end.bias.detach()[0]))
+
+
+def _backbone(a: ReidArchitecture) -> nn.Module:
+    stem = {"conv1_t_size": 7, "conv1_t_stride": 2} if a.stem == "imagenet" else {"conv1_t_size": 3, "no_max_pool": True}
+    if a.backbone == "resnet50":
+        if a.stem == "imagenet":
+            return resnet50(
+                spatial_dims=2,
+                n_input_channels=a.channels,
+                num_classes=a.features,
+                bias_downsample=False,
+                conv1_t_stride=2,
+            )
+        return ResNet(
+            ResNetBottleneck,
+            [3, 4, 6, 3],
+            [64, 128, 256, 512],
+            spatial_dims=2,
+            n_input_channels=a.channels,
+            num_classes=a.features,
+            bias_downsample=False,
+            conv1_t_stride=1,
+            **stem,
+        )
+    return ResNet(
+        "basic",
+        [1, 1, 1, 1],
+        [32, 64, 128, 256],
+        spatial_dims=2,
+        n_input_channels=a.channels,
+        num_classes=a.features,
+        bias_downsample=False,
+        **{"conv1_t_stride": 1} | stem,
+    )
+
+
+class ReidModel:
+    """A trained network with the scaling constants of its train set, on a device: frames in, features out.
+
+    Args:
+        network: the network.
+        scaling: the train store's constants.
+        preset: name of the training preset, for the record.
+        device: torch device.
+    """
+
+    def __init__(self, network: Reid, *, scaling: Scaling, preset: str, device: str = "cpu") -> None:
+        if scaling.channels != network.architecture.channels:
+            raise Mismatch(
+                f"the re-identification model takes {network.architecture.channels} channels, "
+                f"the latents have {scaling.channels}; train it on this store (mnemoscope train reid)"
+            )
+        self.network = network.to(device).eval()
+        self.scaling = scaling
+        self.preset = preset
+        self.device = device
+
+    @torch.inference_mode()
+    def embed(self, frames: np.ndarray) -> np.ndarray:
+        """Stored frames (B, C, h, w) to float32 features (B, D)."""
+        blocks = []
+        for first in range(0, len(frames), _BATCH_FRAMES):
+            x = self.scaling.apply(frames[first : first + _BATCH_FRAMES], self.network.architecture.scaling)
+            blocks.append(self.network(torch.from_numpy(x).to(self.device)).float().cpu().numpy())
+        return np.concatenate(blocks)
+
+    def require_store(self, store: LatentStore) -> None:
+        """Refuses a store of another space or other scaling constants.
+
+        Raises:
+            Mismatch: naming both.
+        """
+        mine = self.network.architecture.space
+        if store.record.space != mine:
+            raise Mismatch(f"{store.folder}: holds {store.record.space} frames, the re-identification model takes {mine}")
+        store.require_scaling(self.scaling, owner="re-identification model")
+
+    def save(self, folder: Path) -> None:
+        """Writes ``config.json`` and ``model.safetensors``; the folder appears whole."""
+        with whole_folder(folder) as temporary:
+            save_file(_contiguous(self.network.state_dict()), temporary / WEIGHTS_FILE)
+            write_json(
+                temporary / CONFIG_FILE,
+                {
+                    "model": "mnemoscope.reid/1",
+                    "preset": self.preset,
+                    "architecture": self.network.architecture.model_dump(),
+                    "scaling": self.scaling.to_json(),
+                },
+            )
+
+
+def load_reid(folder: Path, *, device: str = "cpu") -> ReidModel:
+    """Reads a model folder.
+
+    Raises:
+        CorruptFile: if it is not one of ours or its weights do not fit.
+    """
+    values = read_json(folder / CONFIG_FILE)
+    if values.get("model") != "mnemoscope.reid/1":
+        raise CorruptFile(f"{folder / CONFIG_FILE}: expected a re-identification model, found {values.get('model')!r}")
+    try:
+        network = Reid(build(ReidArchitecture, values["architecture"]))
+        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        scaling = Scaling.from_json(values["scaling"])
+    except (KeyError, RuntimeError, OSError, ValueError) as error:
+        raise CorruptFile(f"{folder}: the weights do not fit {CONFIG_FILE}: {error}") from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise CorruptFile(f"{folder / WEIGHTS_FILE}: damaged: {error}") from error
+    return ReidModel(network, scaling=scaling, preset=str(values.get("preset")), device=device)
+
+
+def load_published_checkpoint(network: Reid, path: Path) -> None:
+    """Loads a published re-identification checkpoint (``.pt``/``.pth``/``.safetensors``) by name, all of it.
+
+    Raises:
+        CorruptFile: if the file is not a plain state dict of these names and shapes.
+    """
+    _load_strictly(network, _read_state(path), path)
+
+
+def load_imagenet_weights(network: Reid, path: Path) -> None:
+    """Loads torchvision's ImageNet ResNet-50 weights into the backbone, by name.
+
+    The final layer is left as initialised, and so is the first convolution when the input has not three channels,
+    as in the paper.
+
+    Raises:
+        CorruptFile: if names or shapes are not those of a ResNet-50.
+    """
+    state = {name: value for name, value in _read_state(path).items() if not name.startswith("fc.")}
+    own = network.model.state_dict()
+    if state.get("conv1.weight") is not None and state["conv1.weight"].shape != own["conv1.weight"].shape:
+        del state["conv1.weight"]
+    replaced = {name: value for name, value in own.items() if name.startswith("fc.") or name == "conv1.weight"}
+    _load_strictly(network.model, replaced | state, path)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    except Exception as error:
+        raise CorruptFile(f"{path}: expected a state dict that loads without running code, got: {error}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CorruptFile(f"{path}: expected a dictionary of tensors")
+    return state
+
+
+def _load_strictly(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise CorruptFile(f"{path}: names or shapes do not fit: {error}") from error
+
+
+def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
