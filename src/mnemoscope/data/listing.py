@@ -50,6 +50,8 @@ class TableColumns:
         patient_pattern: a regular expression searched in the file's path; its first group is the patient.
     """
 
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (read by the configuration, never changed)
+
     table: Path | None = None
     file: str | None = None
     patient: str | None = None

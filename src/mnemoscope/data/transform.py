@@ -32,8 +32,10 @@ class FrameTransform:
             of two equally near). None keeps every frame.
     """
 
-    height: int
-    width: int
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (read by the configuration, never changed)
+
+    height: int = 112
+    width: int = 112
     color: Color = "gray"
     fit: Fit = "letterbox"
     crop_box: tuple[int, int, int, int] | None = None
@@ -127,7 +129,9 @@ def _centre_of_shape(box: Box, height_per_width: float) -> Box:
 
 
 def fit_frame(image: np.ndarray, transform: FrameTransform) -> np.ndarray:
-    """One frame brought to the transform's size: area average when shrinking, bilinear when enlarging.
+    """One frame brought to the transform's size: area mean when shrinking, bilinear when enlarging.
+
+    The area mean is Pillow's BOX: the mean of the source pixels whose centres fall into the result's pixel.
 
     Args:
         image: uint8, (h, w) or (h, w, 3).
