@@ -47,7 +47,9 @@ def similarity_histogram(p_max_holdout: ArrayLike, p_max_synthetic: ArrayLike, *
     if tau is not None:
         _mark(panels[0], tau)
     if tau is not None and beyond:
-        _outlines(panels[1], sets, np.linspace(tau, edges[-1], _TAIL_BINS + 1), title="above tau, enlarged")
+        tail = np.linspace(tau, edges[-1], _TAIL_BINS + 1)
+        _outlines(panels[1], sets, tail, title="above tau, enlarged (log scale)")
+        _logarithmic(panels[1], sets, tail)
     figure.supxlabel("similarity to the nearest training clip (logit; right is closer)", color=INK, fontsize=10)
     figure.legend(
         *panels[0].get_legend_handles_labels(), frameon=False, labelcolor=INK, loc="outside upper left", ncols=2
@@ -132,6 +134,14 @@ def _outlines(axes: Axes, sets: tuple[_Set, ...], edges: NDArray[np.float64], *,
                 axes.stairs(
                     heights, edges, fill=True, facecolor="none", edgecolor=part.colour, hatch=part.hatch, alpha=0.25
                 )
+
+
+def _logarithmic(axes: Axes, sets: tuple[_Set, ...], edges: NDArray[np.float64]) -> None:
+    shares = np.concatenate([shares_pct(part.values, edges) for part in sets if part.values.size])
+    # One clip of a large set is a tiny share: the axis starts below it, so that no lone copy is hidden.
+    axes.set_ylim(0.5 * shares[shares > 0].min(), 2.0 * shares.max())
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _mark(axes: Axes, tau: float) -> None:

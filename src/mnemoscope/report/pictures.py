@@ -58,7 +58,9 @@ def svg(figure: Figure, *, name: str) -> Markup:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r' id="(?!\w{9,})[^"]*"', "", text)
+    # Ids that nothing points at would meet those of the next figure in the page.
+    used = set(re.findall(r'(?:href="|url\()#([^")]*)', text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
     for colour, variable in _THEME.items():
         text = text.replace(colour, variable)
     # Only this library's own figures come here, and none of them holds text from a file.

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mnemoscope.core.errors import InputError
-from mnemoscope.report.words import NOT_AVAILABLE, decimal, seconds
+from mnemoscope.report.words import NOT_AVAILABLE, megabytes, seconds
 
 SAMPLE_COLUMNS = frozenset({"clip_id", "p_max", "nearest_clip_id", "gated", "flagged"})
 PATIENT_COLUMNS = frozenset(
@@ -83,10 +83,9 @@ def _exposed(row: Mapping[Any, Any]) -> Exposed:
 def _stage(name: str, entry: Mapping[str, Any]) -> Stage:
     reused = bool(entry.get("reused"))
     cost = (entry.get("made_in") or {}) if reused else entry
-    memory = cost.get("peak_memory_mb")
     return Stage(
         name=name,
         time=seconds(cost["seconds"]) if "seconds" in cost else NOT_AVAILABLE,
-        memory=NOT_AVAILABLE if memory is None else f"{decimal(memory, 0)} MB",
+        memory=megabytes(cost["peak_memory_mb"]) if "peak_memory_mb" in cost else NOT_AVAILABLE,
         reused=reused,
     )

@@ -12,6 +12,7 @@ from mnemoscope.core.types import Estimate, Status
 NOT_TESTED = "not tested"
 NOT_AVAILABLE = "not available"
 MINUS = "−"
+NBSP = "\u00a0"
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,12 @@ def decimal(value: float | None, digits: int = 3) -> str:
 
 def percent(share: float | None) -> str:
     """A share (0–1) in percent; below one percent with two decimals, and never rounded to a false zero."""
-    return _said(share, lambda x: f"{_percent_digits(x)} %")
+    return _said(share, lambda x: f"{_percent_digits(x)}{NBSP}%")
 
 
 def points(share: float | None) -> str:
     """A difference of shares in percentage points, with its sign."""
-    return _said(share, lambda x: f"{'+' if x > 0 else ''}{_percent_digits(x)} points")
+    return _said(share, lambda x: f"{'+' if x > 0 else ''}{_percent_digits(x)}{NBSP}points")
 
 
 def p_value(value: float | None) -> str:
@@ -93,13 +94,18 @@ def span(estimate: Estimate | None, said: Callable[[float | None], str]) -> str:
     if estimate is None:
         return NOT_TESTED
     low, high = said(estimate.low), said(estimate.high)
-    _, _, unit = high.rpartition(" ")
-    return f"{low.removesuffix(f' {unit}')} to {high}"
+    _, _, unit = high.rpartition(NBSP)
+    return f"{low.removesuffix(f'{NBSP}{unit}')} to {high}"
+
+
+def megabytes(value: float | None) -> str:
+    """An amount of memory in MB."""
+    return _said(value, lambda x: f"{x:,.0f} MB")
 
 
 def interval(estimate: Estimate | None, said: Callable[[float | None], str]) -> str:
     """The 95 % interval of an estimate, named as such."""
-    return NOT_TESTED if estimate is None else f"95 % interval {span(estimate, said)}"
+    return NOT_TESTED if estimate is None else f"95{NBSP}% interval {span(estimate, said)}"
 
 
 def moment(text: str | None) -> str:
@@ -113,8 +119,8 @@ def yes_no(value: object) -> str:
 
 
 def printable(text: object) -> str:
-    """Text in which every invisible, direction-changing or undecodable character is spelt out."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in str(text))
+    """Text in which every control, direction-changing or undecodable character is spelt out."""
+    return "".join(c if c.isprintable() or c in ("\n", NBSP) else f"\\u{ord(c):04x}" for c in str(text))
 
 
 def shown(value: Any) -> Any:

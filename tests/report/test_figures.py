@@ -1,0 +1,110 @@
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from mnemoscope.report import figures
+
+
+def texts(figure: Figure) -> list[str]:
+    """Every visible text of a figure."""
+    found = [text.get_text() for axes in figure.axes for text in (*axes.texts, axes.title, axes.xaxis.label)]
+    found += [axes.get_title(loc="left") for axes in figure.axes]
+    found += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    return [text for text in [*found, figure.get_supxlabel()] if text]
+
+
+def drawn(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    return buffer.getvalue()
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=60), st.integers(1, 12))
+def test_shares_are_counted_by_hand_and_add_up(values: list[float], bins: int) -> None:
+    edges = np.linspace(-10, 10, bins + 1)
+    found = figures.shares_pct(np.array(values), edges)
+    last = bins - 1
+    for i in range(bins):
+        inside = sum(edges[i] <= v < edges[i + 1] or (i == last and v == edges[bins]) for v in values)
+        assert found[i] == pytest.approx(100 * inside / len(values))
+    assert found.sum() == pytest.approx(100.0)
+
+
+@given(st.lists(st.integers(1, 50), max_size=80))
+def test_few_steps_draw_every_rank(hits: list[int]) -> None:
+    ranked = np.sort(np.array(hits, dtype=np.int64))[::-1]
+    edges, heights = figures.steps(ranked)
+    np.testing.assert_array_equal(np.repeat(heights, np.diff(edges)), ranked)
+    assert len(heights) == len(set(hits))
+    assert len(edges) == len(heights) + 1
+
+
+def test_the_histogram_shows_shares_so_that_set_size_does_not_matter() -> None:
+    innocents = np.random.default_rng(0).normal(5, 1, 500)
+    figure = figures.similarity_histogram(innocents, np.tile(innocents, 20), tau=None)
+    holdout, synthetic = (
+        patch.get_data().values
+        for patch in figure.axes[0].patches
+        if patch.get_label().startswith(("real", "synthetic"))
+    )
+    np.testing.assert_allclose(holdout, synthetic)
+    assert len(figure.axes) == 1
+    assert not any("tau" in text for text in texts(figure))
+
+
+def test_the_threshold_is_marked_and_a_lone_copy_beyond_it_is_visible() -> None:
+    suspects = np.append(np.random.default_rng(0).normal(5, 0.3, 100_000), 12.0)
+    figure = figures.similarity_histogram(np.linspace(4, 6, 100), suspects, tau=6.5)
+    assert "tau = 6.500" in texts(figure)
+    line = figure.axes[0].lines[0]
+    np.testing.assert_array_equal(line.get_xdata(), [6.5, 6.5])
+    lone = 100 / suspects.size
+    low, high = figure.axes[1].get_ylim()
+    assert low < lone < high
+    assert {"synthetic, n = 100,001", "real, never trained on (holdout), n = 100"} <= set(texts(figure))
+
+
+def test_without_clips_beyond_tau_there_is_nothing_to_enlarge() -> None:
+    assert len(figures.similarity_histogram([1.0, 2.0], [1.5], tau=9.0).axes) == 1
+
+
+@pytest.mark.parametrize(
+    ("holdout", "synthetic", "tau"),
+    [
+        ([], [], None),
+        ([], [], 1.0),
+        ([], [3.0], 1.0),
+        ([3.0], [], None),
+        ([2.0], [2.0], 2.0),
+        ([1, np.nan], [np.inf], 0.0),
+    ],
+)
+def test_small_sets_are_drawn_without_a_warning(
+    holdout: list[float], synthetic: list[float], tau: float | None
+) -> None:
+    assert b"nan" not in drawn(figures.similarity_histogram(holdout, synthetic, tau=tau)).lower()
+
+
+def test_values_that_are_not_finite_are_not_counted() -> None:
+    figure = figures.similarity_histogram([1.0, np.nan], [2.0, np.inf, 3.0], tau=None)
+    assert {"synthetic, n = 2", "real, never trained on (holdout), n = 1"} <= set(texts(figure))
+
+
+@pytest.mark.parametrize(("hits", "train"), [([], 10), ([1], 1), ([1], 10), ([5, 1, 1], 3), ([9, 2, 2, 1], 7465)])
+def test_the_hits_curve_says_who_was_learned(hits: list[int], train: int) -> None:
+    figure = figures.hits_curve(hits, train_clips=train)
+    assert drawn(figure)
+    title = figure.axes[0].get_title(loc="left")
+    assert f"learned: {len(hits):,} of {train:,}" in title
+    assert f"never the nearest, {train - len(hits):,}" in title
+
+
+def test_the_order_of_hits_does_not_matter() -> None:
+    hits = np.random.default_rng(1).integers(1, 30, 50)
+    shuffled = np.random.default_rng(2).permutation(hits)
+    a, b = (figures.hits_curve(h, train_clips=99).axes[0].patches[0].get_data().values for h in (hits, shuffled))
+    np.testing.assert_array_equal(a, b)

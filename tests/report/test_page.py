@@ -1,0 +1,444 @@
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mnemoscope.core.errors import DegenerateValues, InputError
+from mnemoscope.core.types import AuditResult, Estimate, Privacy, Recall, SetSize, TopHit, Verdict, Verification
+from mnemoscope.report import page
+from mnemoscope.report.page import PairPicture, write_report
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+VOID = {"meta", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """The page as a reader has it: tags, attributes, and the text that is shown; refuses tags that do not close."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.pieces: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.pieces.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.pieces))
+
+
+def audit_result() -> AuditResult:
+    return AuditResult(
+        sets={"train": SetSize(7465, 7123), "holdout": SetSize(1277, 1201), "synthetic": SetSize(4, 4)},
+        reid=Verification(
+            space="latent",
+            preset="default",
+            auc=Estimate(0.9912, 0.9823, 0.9978),
+            top1=Estimate(0.831, 0.802, 0.857),
+            tpr_at_fpr={"0.05": Estimate(0.972, 0.951, 0.983), "0.001": Estimate(0.613, 0.554, 0.667)},
+            accuracy=0.9703,
+            f1=0.9692,
+            precision=0.9811,
+            recall=0.9584,
+            confusion=((1241, 36), (53, 1224)),
+        ),
+        privacy=Privacy(
+            percentile=97.5,
+            tau=6.0042,
+            flagged=2,
+            flag_rate=Estimate(0.173, 0.141, 0.211),
+            excess_rate=Estimate(0.148, 0.116, 0.186),
+            p_value=0.0123,
+            fdr_rate=0.07,
+            fdr_flagged=1,
+        ),
+        recall=Recall(
+            gate=4.1234,
+            learned=3,
+            learned_share=0.188,
+            learned_and_flagged=17,
+            top_hits=[TopHit("clip-a", "patient-a", 879), TopHit("clip-b", "patient-b", 23)],
+        ),
+        verdict=Verdict("fail", ["Two clips are copies of patient-a."], ["Mirrored copies."]),
+    )
+
+
+def scored(p_max: list[float]) -> pd.DataFrame:
+    count = len(p_max)
+    return pd.DataFrame(
+        {
+            "clip_id": [f"s{i}" for i in range(count)],
+            "patient_id": None,
+            "p_max": np.array(p_max, dtype=np.float32),
+            "nearest_clip_id": [f"t{i % 3}" for i in range(count)],
+            "nearest_patient_id": [f"p{i % 3}" for i in range(count)],
+            "query_frame": 0,
+            "gallery_frame": 0,
+            "conformal_p": np.nan,
+            "flagged": [value > 6.0042 for value in p_max],
+            "gated": True,
+            "learned_for": None,
+        }
+    )
+
+
+def ledger() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "patient_id": ["p0", "p1", "p2"],
+            "clips": [11, 12, 13],
+            "hits": [531, 0, 1],
+            "best_similarity": [8.7654, 3.2109, 5.4321],
+            "flagged_hits": [472, 0, 0],
+            "learned": [True, False, True],
+            "leaked": [True, False, False],
+            "missed": [False, True, False],
+        }
+    )
+
+
+def pair(similarity: float = 8.7654, *, name: str = "s0", flagged: bool = True) -> PairPicture:
+    gray = np.full((8, 8), 7, dtype=np.uint8)
+    return PairPicture(gray, np.full((8, 8, 3), 9, dtype=np.uint8), name, "t0", "p0", similarity, flagged)
+
+
+def run_record() -> dict[str, Any]:
+    return {
+        "command": "audit",
+        "seed": 4711,
+        "started": "2026-11-23T06:40:00+00:00",
+        "finished": None,
+        "git_commit": "0123abcd",
+        "identity": {"real": "EchoNet"},
+        "config": {"percentile": 97.5, "reid": {"loop": {"learning_rate": 0.0005}}},
+        "versions": {"python": "3.11.7", "mnemoscope": "9.8.7", "torch": None},
+        "machine": {"processor": "a processor", "cores": 2},
+        "stages": {"latents": {"seconds": 31.2, "peak_memory_mb": 411, "reused": False}},
+    }
+
+
+def written(out: Path, result: AuditResult | None = None, **changed: Any) -> str:
+    parts: dict[str, Any] = {
+        "result": result or audit_result(),
+        "samples": scored([4.5, 5.5, 6.5, 8.7654]),
+        "holdout": scored([4.0, 4.5, 5.0, 5.5, 6.0]),
+        "patients": ledger(),
+        "pairs": [pair()],
+        "run_record": run_record(),
+    }
+    return write_report(**(parts | changed), out=out).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(tmp_path_factory.mktemp("report"))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "7,465 real clips of 7,123 patients",
+        "1,277 real clips of 1,201 patients",
+        "4 synthetic clips",
+        "17.3 %, 95 % interval 14.1 to 21.1 %",
+        "+14.8 points",
+        "95 % interval +11.6 to +18.6 points",
+        "Closer than 97.5 % of strangers are",
+        "p-value 0.012",
+        "about 7.0 % of those named",
+        "1 of 3",
+        "18.8 % of the training clips",
+        "AUC 0.991 0.982 to 0.998",
+        "Threshold tau (logit) 6.004 percentile 97.5 of the holdout",
+        "Clips above it 2 of 4 synthetic clips",
+        "Learned and flagged 17",
+        "Gate (logit) 4.123",
+        "clip-a patient-a 879",
+        "clip-b patient-b 23",
+        "Right patient first 83.1 % 80.2 to 85.7 %",
+        "Found at 5 % false alarms 97.2 % 95.1 to 98.3 %",
+        "Found at 0.1 % false alarms 61.3 % 55.4 to 66.7 %",
+        "Accuracy 0.970 F1 0.969 Precision 0.981 Recall 0.958",
+        "different patients 1,241 36 same patient 53 1,224",
+        "Space: latent; preset: default",
+        "p0 ▲ leaked 11 531 472 8.765",
+        "p2 learned 13 1 0 5.432",
+        "p1 missed 12 0 0 3.211",
+        "Similarity 8.765: ▲ above the threshold",
+        "Seed 4711",
+        "Commit 0123abcd",
+        "Started 2026-11-23 06:40 UTC Finished not recorded",
+        "reid.loop.learning_rate 0.0005",
+        "python 3.11.7 mnemoscope 9.8.7 torch none",
+        "latents 31.2 s 411 MB made",
+        "tau = 6.004",
+        "learned: 3 of 7,465",
+    ],
+)
+def test_every_number_shown_is_the_one_put_in(html: str, shown: str) -> None:
+    assert shown in re.sub(r"\s+", " ", Reader(html).text)
+
+
+def test_the_answer_comes_first_then_why_then_what_nobody_tested(html: str) -> None:
+    text = Reader(html).text
+    order = [
+        "Fail",
+        "should not leave",
+        "Two clips are copies of patient-a.",
+        "Mirrored copies.",
+        "power did not run",
+        "Protected data.",
+        "The figures behind the answer",
+        "How close the clips are",
+        "Which training clips were learned",
+        "How well the instrument sees",
+        "The nearest pairs",
+        "The most exposed patients",
+        "The record of this run",
+    ]
+    places = [text.index(part, 40) for part in order]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("status", "headline"),
+    [
+        ("pass", "may leave, as far as it was tested"),
+        ("fail", "should not leave"),
+        ("inconclusive", "cannot be said yet"),
+    ],
+)
+def test_each_verdict_is_said_in_words(tmp_path: Path, status: Any, headline: str) -> None:
+    text = Reader(written(tmp_path, replace(audit_result(), verdict=Verdict(status, [], [])))).text
+    assert headline in text
+    assert "No reason was recorded." in text
+
+
+def test_the_file_asks_nothing_from_outside_and_runs_nothing(html: str) -> None:
+    tags = Reader(html).tags
+    assert not {tag for tag, _ in tags} & {"script", "link", "iframe", "object", "embed", "form"}
+    for _, attributes in tags:
+        for name in ("src", "href", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("data:image/png;base64,", "#"))
+        assert not [name for name in attributes if name.startswith("on")]
+    assert "@import" not in html
+    assert not re.search(r"url\((?!#)", html)
+
+
+def test_headings_step_down_without_a_gap_and_pictures_have_words(html: str) -> None:
+    tags = Reader(html).tags
+    levels = [int(tag[1]) for tag, _ in tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    images = [attributes for tag, attributes in tags if tag == "img" or attributes.get("role") == "img"]
+    assert len(images) == 4
+    assert all(image.get("alt") or image.get("aria-label") for image in images)
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def hostile_pages(out: Path) -> Iterator[str]:
+    """The page with the hostile name in every place that a file can name."""
+    top = [TopHit(HOSTILE, HOSTILE, 1)]
+    recall, verdict = audit_result().recall, Verdict("fail", [HOSTILE], [HOSTILE])
+    assert recall is not None
+    named = scored([5.0, 7.0]).assign(clip_id=HOSTILE, nearest_clip_id=HOSTILE, nearest_patient_id=HOSTILE)
+    yield written(out, samples=named, holdout=named, patients=ledger().assign(patient_id=HOSTILE))
+    yield written(out, replace(audit_result(), recall=replace(recall, top_hits=top), verdict=verdict))
+    yield written(
+        out, pairs=[replace(pair(), synthetic_clip_id=HOSTILE, train_clip_id=HOSTILE, train_patient_id=HOSTILE)]
+    )
+    yield written(out, replace(audit_result(), gallery={HOSTILE: HOSTILE}, power={HOSTILE: {"tpr": HOSTILE}}))
+    stages = {HOSTILE: {"seconds": 1.0}}
+    yield written(out, run_record=run_record() | {"config": {HOSTILE: [HOSTILE]}, "stages": stages, "command": HOSTILE})
+
+
+def test_a_hostile_name_stays_text_wherever_it_stands(tmp_path: Path) -> None:
+    for html in hostile_pages(tmp_path):
+        reader = Reader(html)
+        assert HOSTILE in reader.text
+        assert not [attributes for _, attributes in reader.tags if "onerror" in attributes]
+        assert "<img src=x" not in html
+
+
+def test_a_name_that_breaks_out_of_an_attribute_does_not(tmp_path: Path) -> None:
+    reader = Reader(written(tmp_path, pairs=[pair(name='a" onload="alert(1)')]))
+    assert 'Synthetic frame of a" onload="alert(1)' in [attributes.get("alt") for _, attributes in reader.tags]
+    assert not [attributes for _, attributes in reader.tags if "onload" in attributes]
+
+
+def test_a_name_that_is_no_text_does_not_stop_the_report(tmp_path: Path) -> None:
+    text = Reader(written(tmp_path, pairs=[pair(name="a\udcff\u202egpj")])).text
+    assert "a\\udcff\\u202egpj" in text
+
+
+def test_stages_that_did_not_run_are_said_and_never_zero(tmp_path: Path) -> None:
+    result = replace(audit_result(), reid=None, privacy=None, recall=None)
+    text = Reader(written(tmp_path, result)).text
+    for stage in ("reid", "privacy", "recall", "power", "consistency", "labels"):
+        assert f"{stage} did not run: nobody looked at" in text
+    for said in ("Privacy: not tested.", "Recall: not tested.", "Verification: not tested.", "Power: not tested."):
+        assert said in re.sub(" :", ":", text)
+    assert "Clips too close to a training clip not tested" in text
+    assert not re.search(r"\b0 of 4\b|0\.00 %|of 7,465", text)
+
+
+def test_nothing_untested_is_not_called_everything_known(tmp_path: Path) -> None:
+    result = replace(audit_result(), power={"shift": {"tpr": 0.5}}, consistency={"mcc": 0.8}, labels={"r2": 0.4})
+    text = Reader(written(tmp_path, replace(result, verdict=Verdict("pass", ["a"], [])))).text
+    assert "did not run" not in text
+    assert "What no test looks for stays unknown." in text
+    for shown in ("shift.tpr 0.5", "mcc 0.8", "r2 0.4"):
+        assert shown in text
+
+
+def test_later_parts_of_the_recall_are_shown_once_they_exist(tmp_path: Path) -> None:
+    recall = audit_result().recall
+    assert recall is not None
+    matched = {"n": 1277, "ratio": Estimate(0.81, 0.74, 0.88)}
+    full = replace(recall, matched=matched, chao1=Estimate(2210, 2100, 2350), irs=Estimate(0.124, 0.11, 0.14))
+    text = Reader(written(tmp_path, replace(audit_result(), recall=full))).text
+    assert "Holdout of equal size: ratio 0.81 (95 % interval 0.74 to 0.88)" in text
+    assert "Holdout of equal size: n 1277" in text
+    assert "2,210.000" not in text
+    assert "2,210" in text
+    assert "Image retrieval score 0.124 95 % interval 0.110 to 0.140" in text
+    assert "Coverage (Good–Turing) not tested" in text
+
+
+def test_nobody_learned_and_nobody_pointed_at(tmp_path: Path) -> None:
+    nobody = Recall(gate=None, learned=0, learned_share=0.0, learned_and_flagged=0, top_hits=[])
+    samples = scored([3.0, 3.5]).assign(gated=False)
+    patients = ledger().assign(hits=0, flagged_hits=0, learned=False, leaked=False, missed=True)
+    html = written(tmp_path, replace(audit_result(), recall=nobody), samples=samples, patients=patients, pairs=[])
+    text = Reader(html).text
+    for said in ("No training clip was hit.", "No pictures were kept.", "Gate (logit) none", "learned: 0 of 7,465"):
+        assert said in text
+    assert "▲ leaked" not in text
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_set_of_one_clip_or_none_is_reported(tmp_path: Path, rows: int) -> None:
+    html = written(
+        tmp_path, samples=scored([5.0]).head(rows), holdout=scored([5.0]).head(rows), patients=ledger().head(0)
+    )
+    assert "The ledger of patients is empty." in Reader(html).text
+    assert ("Similarity: not tested." in Reader(html).text) == (rows == 0)
+
+
+def test_nan_is_never_printed(tmp_path: Path) -> None:
+    nan = float("nan")
+    result = audit_result()
+    assert result.reid is not None
+    assert result.privacy is not None
+    reid = replace(result.reid, auc=Estimate(nan, nan, nan), precision=nan)
+    privacy = replace(result.privacy, p_value=nan, flag_rate=Estimate(nan, nan, nan))
+    result = replace(result, reid=reid, privacy=privacy, gallery={"share": nan}, power={"shift": {"tpr": nan}})
+    patients = ledger().assign(best_similarity=nan)
+    record = run_record() | {"config": {"x": nan}, "stages": {"a": {"seconds": nan, "peak_memory_mb": nan}}}
+    for samples in (scored([nan, 5.0]), scored([nan])):
+        html = written(tmp_path, result, samples=samples, patients=patients, pairs=[pair(nan)], run_record=record)
+        assert not re.search(r"\b[+−-]?(nan|inf|none of 4)\b", Reader(html).text, flags=re.IGNORECASE)
+    assert "not available" in Reader(html).text
+
+
+def test_the_ten_nearest_pairs_are_shown_nearest_first(tmp_path: Path) -> None:
+    pairs = [pair(float(i), name=f"clip-{i:02d}", flagged=False) for i in np.random.default_rng(0).permutation(14)]
+    found = re.findall(r"clip-\d\d", Reader(written(tmp_path, pairs=pairs)).text)
+    assert found == [f"clip-{i:02d}" for i in range(13, 3, -1)]
+
+
+def test_a_hundred_thousand_samples_make_a_small_file(tmp_path: Path) -> None:
+    many = scored(np.random.default_rng(0).normal(5, 0.5, 100_000).tolist())
+    many["nearest_clip_id"] = np.random.default_rng(1).integers(0, 7465, len(many)).astype(str)
+    frame = np.random.default_rng(2).integers(0, 256, (112, 112), dtype=np.uint8)
+    pairs = [replace(pair(), synthetic=frame, train=frame)] * 10
+    assert len(written(tmp_path, samples=many, pairs=pairs)) < 1_000_000
+
+
+def test_the_report_is_the_same_each_time_and_row_order_does_not_matter(tmp_path: Path, html: str) -> None:
+    again = written(
+        tmp_path,
+        samples=scored([4.5, 5.5, 6.5, 8.7654]).iloc[::-1],
+        holdout=scored([4.0, 4.5, 5.0, 5.5, 6.0]).iloc[::-1],
+    )
+    assert again == html
+
+
+def test_the_place_may_be_a_folder_or_a_file(tmp_path: Path) -> None:
+    written(tmp_path / "run")
+    written(tmp_path / "other.html")
+    assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")} == {"run/report.html", "other.html"}
+
+
+def test_a_table_of_another_kind_is_refused_and_an_older_report_stays(tmp_path: Path) -> None:
+    written(tmp_path)
+    before = (tmp_path / "report.html").read_bytes()
+    with pytest.raises(InputError, match=r"holdout: expected the columns .* missing: p_max"):
+        written(tmp_path, holdout=scored([1.0]).drop(columns="p_max"))
+    with pytest.raises(DegenerateValues, match="uint8"):
+        written(tmp_path, pairs=[replace(pair(), train=np.zeros((4, 4)))])
+    assert (tmp_path / "report.html").read_bytes() == before
+
+
+def themes() -> dict[str, dict[str, str]]:
+    """The style sheet's colours, by theme."""
+    style = (Path(page.__file__).parent / "templates" / "style.css").read_text()
+    light, dark = (dict(re.findall(r"--([\w-]+): (#\w{6})", part)) for part in style.split("@media screen")[:2])
+    return {"light": light, "dark": dark}
+
+
+def contrast(a: str, b: str) -> float:
+    """WCAG 2 contrast ratio of two #rrggbb colours."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    dark, light = sorted((luminance(a), luminance(b)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_and_charts_reach_the_contrast_of_wcag_aa(theme: str) -> None:
+    colours = themes()[theme]
+    for text in ("ink", "quiet", "fail"):
+        assert contrast(colours[text], colours["paper"]) >= 4.5
+    for text in ("ink", "quiet"):
+        assert contrast(colours[text], colours["panel"]) >= 4.5
+    for status in ("pass", "fail", "inconclusive"):
+        assert contrast(colours[status], colours[f"{status}-tint"]) >= 4.5
+        assert contrast(colours["ink"], colours[f"{status}-tint"]) >= 4.5
+    for line in ("holdout", "synthetic"):
+        assert contrast(colours[line], colours["paper"]) >= 3.0
+
+
+def test_black_on_white_has_the_contrast_that_the_standard_gives() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21.0)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
