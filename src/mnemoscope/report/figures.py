@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 INK = "#1c2733"
@@ -49,7 +50,9 @@ def similarity_histogram(p_max_holdout: ArrayLike, p_max_synthetic: ArrayLike, *
     if tau is not None and beyond:
         tail = np.linspace(tau, edges[-1], _TAIL_BINS + 1)
         _outlines(panels[1], sets, tail, title="above tau, enlarged (log scale)")
-        _logarithmic(panels[1], sets, tail)
+        shares = np.concatenate([shares_pct(part.values, tail) for part in sets if part.values.size])
+        # One clip of a large set is a tiny share: the axis starts below it, so that no lone copy is hidden.
+        _log_scale(panels[1], 0.5 * shares[shares > 0].min(), 2.0 * shares.max())
     figure.supxlabel("similarity to the nearest training clip (logit; right is closer)", color=INK, fontsize=10)
     figure.legend(
         *panels[0].get_legend_handles_labels(), frameon=False, labelcolor=INK, loc="outside upper left", ncols=2
@@ -76,9 +79,7 @@ def hits_curve(hits: ArrayLike, *, train_clips: int) -> Figure:
     if ranked.size:
         axes.stairs(heights, x_pct, baseline=0.5, fill=True, color=SYNTHETIC, alpha=0.35)
         axes.stairs(heights, x_pct, baseline=0.5, color=SYNTHETIC, linewidth=1.4)
-        axes.set_yscale("log")
-        axes.set_ylim(0.5, 2.0 * float(ranked[0]))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else "")
+        _log_scale(axes, 0.5, 2.0 * float(ranked[0]))
     else:
         axes.set_ylim(0.0, 1.0)
     axes.axvspan(learned_pct, 100.0, facecolor="none", edgecolor=FAINT, hatch="//", linewidth=0.0)
@@ -136,12 +137,12 @@ def _outlines(axes: Axes, sets: tuple[_Set, ...], edges: NDArray[np.float64], *,
                 )
 
 
-def _logarithmic(axes: Axes, sets: tuple[_Set, ...], edges: NDArray[np.float64]) -> None:
-    shares = np.concatenate([shares_pct(part.values, edges) for part in sets if part.values.size])
-    # One clip of a large set is a tiny share: the axis starts below it, so that no lone copy is hidden.
-    axes.set_ylim(0.5 * shares[shares > 0].min(), 2.0 * shares.max())
+def _log_scale(axes: Axes, low: float, high: float) -> None:
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.9g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _mark(axes: Axes, tau: float) -> None:
