@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from PIL import Image
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, iter_pixels
 
 from mnemoscope.core.errors import InputError
@@ -47,7 +48,10 @@ _MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 _MAGIC_OFFSET, _MAGIC = 128, b"DICM"
 # What pydicom and its decoders raise on damaged files.
 _PYDICOM_ERRORS = (
+    BytesLengthException,
     InvalidDicomError,
+    ArithmeticError,
+    AssertionError,
     AttributeError,
     EOFError,
     IndexError,
@@ -58,6 +62,7 @@ _PYDICOM_ERRORS = (
     TypeError,
     ValueError,
     struct.error,
+    zlib.error,
 )
 
 

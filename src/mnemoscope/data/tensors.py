@@ -1,11 +1,28 @@
 """Tensors: ready latents, one ``.pt`` file per clip, read without running any code they might carry."""
 
 import pickle
+import struct
 from pathlib import Path
 
 import numpy as np
 
 from mnemoscope.data.clips import UnreadableClip
+
+# What torch's restricted unpickler raises on damaged files.
+_TORCH_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
 
 
 def read_latent(path: Path) -> np.ndarray:
@@ -26,7 +43,7 @@ def read_latent(path: Path) -> np.ndarray:
         # Opened here: torch leaves its own handle open when a file is damaged.
         with path.open("rb") as file:
             value = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except _TORCH_ERRORS as error:
         raise UnreadableClip(
             f"{path}: expected a tensor saved by torch.save, got: {_first_line(error)}; save it again or leave it out"
         ) from error
