@@ -210,7 +210,7 @@ def test_the_answer_comes_first_then_why_then_what_nobody_tested(html: str) -> N
         "should not leave",
         "Two clips are copies of patient-a.",
         "Mirrored copies.",
-        "power did not run",
+        "(power did not run)",
         "Protected data.",
         "The figures behind the answer",
         "How close the clips are",
@@ -301,7 +301,7 @@ def test_stages_that_did_not_run_are_said_and_never_zero(tmp_path: Path) -> None
     result = replace(audit_result(), reid=None, privacy=None, recall=None)
     text = Reader(written(tmp_path, result)).text
     for stage in ("reid", "privacy", "recall", "power", "consistency", "labels"):
-        assert f"{stage} did not run: nobody looked at" in text
+        assert f"({stage} did not run)" in text
     for said in ("Privacy: not tested.", "Recall: not tested.", "Verification: not tested.", "Power: not tested."):
         assert said in re.sub(" :", ":", text)
     assert "Clips too close to a training clip not tested" in text
@@ -309,11 +309,17 @@ def test_stages_that_did_not_run_are_said_and_never_zero(tmp_path: Path) -> None
 
 
 def test_nothing_untested_is_not_called_everything_known(tmp_path: Path) -> None:
-    result = replace(audit_result(), power={"shift": {"tpr": 0.5}}, consistency={"mcc": 0.8}, labels={"r2": 0.4})
+    power = {"shift": {"tpr": Estimate(0.5, 0.4, 0.6)}, "minimum_detectable_share": None}
+    result = replace(audit_result(), power=power, consistency={"mcc": 0.8}, labels={"r2": 0.4})
     text = Reader(written(tmp_path, replace(result, verdict=Verdict("pass", ["a"], [])))).text
     assert "did not run" not in text
     assert "What no test looks for stays unknown." in text
-    for shown in ("shift.tpr 0.5", "mcc 0.8", "r2 0.4"):
+    for shown in (
+        "shift.tpr 0.5 (95 % interval 0.4 to 0.6)",
+        "minimum_detectable_share not tested",
+        "mcc 0.8",
+        "r2 0.4",
+    ):
         assert shown in text
 
 
@@ -329,6 +335,13 @@ def test_later_parts_of_the_recall_are_shown_once_they_exist(tmp_path: Path) -> 
     assert "2,210" in text
     assert "Image retrieval score 0.124 95 % interval 0.110 to 0.140" in text
     assert "Coverage (Good–Turing) not tested" in text
+
+
+def test_a_rate_with_too_few_pairs_is_not_tested(tmp_path: Path) -> None:
+    reid = audit_result().reid
+    assert reid is not None
+    text = Reader(written(tmp_path, replace(audit_result(), reid=replace(reid, tpr_at_fpr={"0.001": None})))).text
+    assert "Found at 0.1 % false alarms not tested too few pairs" in text
 
 
 def test_nobody_learned_and_nobody_pointed_at(tmp_path: Path) -> None:

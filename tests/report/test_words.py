@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from mnemoscope.core.types import Estimate
+from mnemoscope.core.types import Estimate, Verdict
 from mnemoscope.report import words
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
@@ -106,6 +106,17 @@ def test_a_record_is_flattened_in_order() -> None:
         ("h", "not available"),
         ("i", "True"),
     ]
+
+
+def test_what_was_not_tested_is_said_once() -> None:
+    own = ["whether it holds together (consistency)", "recall at equal numbers", "what their label says"]
+    found = words.untested(Verdict("pass", [], own), ["recall", "consistency", "labels", "power"])
+    assert found == [
+        *own,
+        "which training clips the generator has learned (recall did not run)",
+        "how small a leak the audit would have seen (power did not run)",
+    ]
+    assert words.untested(Verdict("pass", [], []), []) == []
 
 
 def test_an_estimate_in_a_record_shows_its_interval() -> None:

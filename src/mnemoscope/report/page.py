@@ -81,7 +81,9 @@ def write_report(
         .render(
             result=result,
             answer=words.ANSWERS[result.verdict.status],
-            not_run=[(stage, meaning) for stage, meaning in words.STAGES.items() if getattr(result, stage) is None],
+            untested=words.untested(
+                result.verdict, [stage for stage in words.STAGES if getattr(result, stage) is None]
+            ),
             expected_flagged=_expected_flagged(result.privacy, len(samples)),
             leaked_patients=int(patients["leaked"].sum()),
             patients_total=len(patients),

@@ -1,13 +1,13 @@
 """Words: numbers and verdicts for a reader without machine learning; absent is said, NaN is never shown."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from mnemoscope.core.types import Estimate, Status
+from mnemoscope.core.types import Estimate, Status, Verdict
 
 NOT_TESTED = "not tested"
 NOT_AVAILABLE = "not available"
@@ -49,6 +49,7 @@ ANSWERS: dict[Status, Answer] = {
     ),
 }
 
+CORE = ("reid", "privacy", "recall")
 STAGES = {
     "reid": "whether the instrument recognises a patient at all",
     "privacy": "whether synthetic clips are too close to training clips",
@@ -132,13 +133,26 @@ def shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) else value
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested keys and values as dotted keys and leaves, in their own order."""
+def untested(verdict: Verdict, absent: Collection[str]) -> list[str]:
+    """What nobody looked at: the verdict's own list, and each absent stage that it does not speak of.
+
+    Args:
+        verdict: holds the audit's list.
+        absent: names of the stages that did not run, keys of ``STAGES``.
+    """
+    spoken = " ".join(verdict.not_tested)
+    # "labels" is spoken of by "label" as well; a core stage is always listed, whatever else uses its name.
+    unspoken = [stage for stage in STAGES if stage in absent and (stage in CORE or stage.rstrip("s") not in spoken)]
+    return verdict.not_tested + [f"{STAGES[stage]} ({stage} did not run)" for stage in unspoken]
+
+
+def flat(value: Mapping[str, Any], absent: str = "none", prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested keys and values as dotted keys and leaves, in their own order; None is said as ``absent``."""
     for key, inner in value.items():
         if isinstance(inner, Mapping) and inner:
-            yield from flat(inner, f"{prefix}{key}.")
+            yield from flat(inner, absent, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", leaf(inner)
+            yield f"{prefix}{key}", absent if inner is None else leaf(inner)
 
 
 def leaf(value: Any) -> str:
