@@ -30,7 +30,7 @@ def decide(
     privacy: Privacy,
     other_frame_tpr: Estimate | None,
     *,
-    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    limits: Limits = Limits(),
     not_tested: list[str],
 ) -> Verdict:
     """Pass, fail or inconclusive.

@@ -1,5 +1,6 @@
 """Configuration: frozen, typed values; defaults, then a file, then ``--set key=value``, and nothing that is unknown."""
 
+import dataclasses
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -47,13 +48,27 @@ def build(kind: type[C], values: Mapping[str, Any]) -> C:
         raise ConfigError(f"{kind.__name__}: {len(lines)} problem(s)\n" + "\n".join(lines)) from None
 
 
-def known_keys(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of every key of a configuration, nested ones included."""
-    for name, field in kind.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from known_keys(inner, f"{prefix}{name}.")
+def merged(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with ``changes`` laid over them, group by group."""
+    both = {
+        key: merged(values[key], change)
+        for key, change in changes.items()
+        if isinstance(change, Mapping) and isinstance(values.get(key), dict)
+    }
+    return values | dict(changes) | both
+
+
+def known_keys(kind: type, prefix: str = "") -> Iterator[str]:
+    """Dotted names of every key of a configuration, those of nested configurations and dataclasses included."""
+    for name, inner in _keys(kind).items():
+        yield from known_keys(inner, f"{prefix}{name}.") if isinstance(inner, type) else ()
         yield prefix + name
+
+
+def _keys(kind: type) -> dict[str, Any]:
+    if issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    return {f.name: f.type for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -83,9 +98,9 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
         raise ConfigError(f"--set {assignment!r}: the value is not readable: {error}") from error
 
 
-def _explain(kind: type[BaseModel], problem: Any) -> str:
+def _explain(kind: type, problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] != "extra_forbidden":
+    if problem["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"  {key}: {problem['msg']} (found {problem['input']!r})"
     near = difflib.get_close_matches(key, list(known_keys(kind)), n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "; --dry-run prints every known key"

@@ -164,6 +164,20 @@ class Run:
         }
         self.write(status="running")
 
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Ends the record with done, or with failed when the block ends with an error or is interrupted."""
+        try:
+            yield
+        except BaseException:
+            self.write(status="failed")
+            raise
+        self.write(status="done")
+
+    def record(self) -> dict[str, Any]:
+        """The record as things stand."""
+        return self._record | {"stages": self.stages}
+
     def write(self, *, status: str) -> None:
         """Writes ``run.json`` as things stand; ``status`` is running, done or failed."""
         finished = datetime.now(UTC).isoformat(timespec="seconds") if status != "running" else None

@@ -48,7 +48,7 @@ class Verification:
     preset: str
     auc: Estimate
     top1: Estimate
-    tpr_at_fpr: dict[str, Estimate]
+    tpr_at_fpr: dict[str, Estimate | None]
     accuracy: float
     f1: float
     precision: float
@@ -120,3 +120,10 @@ class AuditResult:
     def to_json(self) -> dict[str, Any]:
         """The content of ``audit.json``."""
         return {"schema": "mnemoscope.audit/1"} | asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "AuditResult":
+        """The inverse of :meth:`to_json`."""
+        from pydantic import TypeAdapter  # only readers of finished audits need it
+
+        return TypeAdapter(cls).validate_python({k: v for k, v in values.items() if k != "schema"})

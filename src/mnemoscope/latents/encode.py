@@ -1,5 +1,6 @@
 """Encode: from the clips of a manifest to a latent store, resumable, one clip after the other in the order of ids."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from mnemoscope.core.errors import InputError, Mismatch
+from mnemoscope.core.files import file_fingerprint, value_fingerprint
 from mnemoscope.data.clips import LATENT_SUFFIXES
 from mnemoscope.data.manifest import Manifest
 from mnemoscope.data.tensors import read_latent
@@ -63,6 +65,15 @@ class PixelEncoder:
     def encode(self, frames: np.ndarray, *, clip_id: str) -> np.ndarray:
         """(T, H, W) to (T, 1, H, W)."""
         return frames[:, None]
+
+
+def source_fingerprint(manifest: Manifest) -> str:
+    """Digest of the clip table and of every file's content; absent files count as absent."""
+    files = {
+        clip_id: file_fingerprint(file) if file.is_file() else "absent"
+        for clip_id, file in zip(manifest.clips["clip_id"], manifest.files, strict=True)
+    }
+    return value_fingerprint([files, json.loads(manifest.clips.to_json(orient="records"))])
 
 
 def encode_set(

@@ -8,6 +8,7 @@ folder without it is an unfinished store.
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,7 +17,7 @@ import pandas as pd
 import zarr
 
 from mnemoscope.core.errors import CorruptFile, DegenerateValues, InputError, Mismatch
-from mnemoscope.core.files import disk_errors, read_json, whole_file, write_json
+from mnemoscope.core.files import disk_errors, folder_fingerprint, read_json, whole_file, write_json
 from mnemoscope.latents.scaling import Scaling, ScalingSums
 
 Space = Literal["latent", "image"]
@@ -105,6 +106,11 @@ class LatentStore:
     def n_frames(self) -> int:
         """Number of stored frames of all clips."""
         return int(self._array.shape[0])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of everything in the store."""
+        return folder_fingerprint(self.folder)
 
     def of_split(self, split: str) -> pd.DataFrame:
         """The rows of ``clips`` in a split, sorted by clip_id, index 0…n−1."""
@@ -237,7 +243,9 @@ class StoreWriter:
             file.writelines(json.dumps(clip) + "\n" for clip in self._unwritten[:ready])
         self._unwritten = self._unwritten[ready:]
 
-    def finish(self, manifest: pd.DataFrame, record: Callable[[Scaling], StoreRecord], *, scaling: Scaling | None) -> LatentStore:
+    def finish(
+        self, manifest: pd.DataFrame, record: Callable[[Scaling], StoreRecord], *, scaling: Scaling | None
+    ) -> LatentStore:
         """Writes the rest, the clip table and the record, and opens the store.
 
         Args:

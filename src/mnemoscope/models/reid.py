@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from monai.networks.nets.resnet import ResNet, ResNetBottleneck, resnet50
+from monai.networks.nets.resnet import ResNet
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -92,37 +92,18 @@ class Reid(nn.Module):
 
 
 def _backbone(a: ReidArchitecture) -> nn.Module:
-    stem = {"conv1_t_size": 7, "conv1_t_stride": 2} if a.stem == "imagenet" else {"conv1_t_size": 3, "no_max_pool": True}
-    if a.backbone == "resnet50":
-        if a.stem == "imagenet":
-            return resnet50(
-                spatial_dims=2,
-                n_input_channels=a.channels,
-                num_classes=a.features,
-                bias_downsample=False,
-                conv1_t_stride=2,
-            )
-        return ResNet(
-            ResNetBottleneck,
-            [3, 4, 6, 3],
-            [64, 128, 256, 512],
-            spatial_dims=2,
-            n_input_channels=a.channels,
-            num_classes=a.features,
-            bias_downsample=False,
-            conv1_t_stride=1,
-            **stem,
-        )
-    return ResNet(
-        "basic",
-        [1, 1, 1, 1],
-        [32, 64, 128, 256],
-        spatial_dims=2,
-        n_input_channels=a.channels,
-        num_classes=a.features,
-        bias_downsample=False,
-        **{"conv1_t_stride": 1} | stem,
-    )
+    shared: dict[str, Any] = {
+        "spatial_dims": 2,
+        "n_input_channels": a.channels,
+        "num_classes": a.features,
+        "bias_downsample": False,
+    }
+    stem: dict[str, Any] = {"conv1_t_size": 7, "conv1_t_stride": 2}
+    if a.stem == "dense":
+        stem = {"conv1_t_size": 3, "conv1_t_stride": 1, "no_max_pool": True}
+    if a.backbone == "small":
+        return ResNet("basic", [1, 1, 1, 1], [32, 64, 128, 256], **shared, **stem)
+    return ResNet("bottleneck", [3, 4, 6, 3], [64, 128, 256, 512], **shared, **stem)
 
 
 class ReidModel:
@@ -163,7 +144,9 @@ class ReidModel:
         """
         mine = self.network.architecture.space
         if store.record.space != mine:
-            raise Mismatch(f"{store.folder}: holds {store.record.space} frames, the re-identification model takes {mine}")
+            raise Mismatch(
+                f"{store.folder}: holds {store.record.space} frames, the re-identification model takes {mine}"
+            )
         store.require_scaling(self.scaling, owner="re-identification model")
 
     def save(self, folder: Path) -> None:
@@ -250,4 +233,3 @@ def _load_strictly(module: nn.Module, state: dict[str, Tensor], path: Path) -> N
 
 def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}
-

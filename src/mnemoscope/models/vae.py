@@ -149,9 +149,7 @@ def load_vae(
         folder = folder / "vae"
     network = _load_network(name, folder)
     fingerprint = folder_fingerprint(folder, pattern="*.*") if folder.is_dir() else f"hub:{name}"
-    return Vae(
-        network, fingerprint=fingerprint, device=device, precision=precision, posterior=posterior, seed=seed
-    )
+    return Vae(network, fingerprint=fingerprint, device=device, precision=precision, posterior=posterior, seed=seed)
 
 
 def _load_network(name: str, folder: Path) -> AutoencoderKL:

@@ -149,7 +149,7 @@ def untested(verdict: Verdict, absent: Collection[str]) -> list[str]:
 def flat(value: Mapping[str, Any], absent: str = "none", prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested keys and values as dotted keys and leaves, in their own order; None is said as ``absent``."""
     for key, inner in value.items():
-        if isinstance(inner, Mapping) and inner:
+        if isinstance(inner, Mapping) and inner and set(inner) != {"value", "low", "high"}:
             yield from flat(inner, absent, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", absent if inner is None else leaf(inner)
@@ -159,6 +159,8 @@ def leaf(value: Any) -> str:
     """One value of a record as text: floats short, lists joined, nothing said as such."""
     if isinstance(value, float):
         return _said(value, lambda x: _signed(f"{x:.6g}"))
+    if isinstance(value, Mapping) and set(value) == {"value", "low", "high"}:
+        return leaf(Estimate(**value))
     if isinstance(value, Estimate):
         return f"{leaf(value.value)} (95 % interval {leaf(value.low)} to {leaf(value.high)})"
     if isinstance(value, list | tuple):

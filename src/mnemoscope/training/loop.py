@@ -283,9 +283,7 @@ def _save(
     )
 
 
-def _resume(
-    out: Path, accelerator: Accelerator, network: nn.Module, optimizer: torch.optim.Optimizer
-) -> TrainingState:
+def _resume(out: Path, accelerator: Accelerator, network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
     if not (out / CHECKPOINT).exists():
         return TrainingState()
     saved = load_checkpoint(out / CHECKPOINT)

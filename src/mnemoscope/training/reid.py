@@ -16,7 +16,7 @@ from mnemoscope.core.config import Config
 from mnemoscope.core.errors import InputError, TooFewSamples
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.rng import generator
-from mnemoscope.latents.scaling import Scaling, ScalingMode
+from mnemoscope.latents.scaling import Scaling
 from mnemoscope.latents.store import FramePool, LatentStore, Space
 from mnemoscope.models.initial import named_weights
 from mnemoscope.models.reid import (

@@ -1,0 +1,188 @@
+"""The pipeline: check → encode → train → features → neighbours → numbers → files."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pandas as pd
+
+from mnemoscope.audit.ledger import patient_ledger
+from mnemoscope.audit.privacy import privacy
+from mnemoscope.audit.recall import count_hits
+from mnemoscope.audit.run import assess, sources, stages
+from mnemoscope.audit.run.settings import AuditConfig
+from mnemoscope.audit.run.tables import patient_table, query_table
+from mnemoscope.audit.threshold import recall_gate, require_innocents
+from mnemoscope.audit.verdict import decide
+from mnemoscope.core.errors import Mismatch
+from mnemoscope.core.files import whole_file, write_json
+from mnemoscope.core.progress import Progress, unwatched
+from mnemoscope.core.provenance import Run
+from mnemoscope.core.types import AuditResult
+from mnemoscope.latents.encode import source_fingerprint
+from mnemoscope.latents.store import LatentStore, is_store
+from mnemoscope.models.reid import ReidModel
+
+AUDIT, SAMPLES, HOLDOUT, PATIENTS = "audit.json", "samples.parquet", "holdout.parquet", "patients.parquet"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished audit: its numbers, its tables, and where the clips lie (None where only latents were given)."""
+
+    result: AuditResult
+    samples: pd.DataFrame
+    holdout: pd.DataFrame
+    patients: pd.DataFrame
+    real_files: dict[str, Path] | None
+    synthetic_files: dict[str, Path] | None
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    real: LatentStore
+    synthetic: LatentStore
+    real_files: dict[str, Path] | None
+    synthetic_files: dict[str, Path] | None
+
+
+def run_audit(
+    run: Run, *, real: Path, synthetic: Path, config: AuditConfig, progress: Progress = unwatched
+) -> Finished:
+    """Audits a synthetic set against the real clips its generator was trained on.
+
+    Args:
+        run: the run's folder; finished stages in it are reused where their inputs are unchanged.
+        real: folder of real clips, or a latent store of them.
+        synthetic: folder of synthetic clips, or a latent store encoded with the real store's scaling.
+        config: settings.
+        progress: told how far the stages are.
+
+    Raises:
+        InputError: when folders, clips, splits or settings do not allow an audit; each says the remedy.
+    """
+    stages.training_recipe(config, channels=4)  # misspelt settings are named before hours of encoding
+    encoded = _encode(run, real, synthetic, config, progress)
+    train, holdout = encoded.real.of_split("train"), encoded.real.of_split("holdout")
+    require_innocents(len(holdout), config.percentile)
+    model, model_key = stages.trained(run, encoded.real, config=config, progress=progress)
+    model.require_store(encoded.synthetic)
+    features = stages.features(run, encoded.real, encoded.synthetic, model, model_key, config=config)
+    with run.measured("audit"):
+        finished = _numbers(features, encoded, model, train, holdout, config)
+        write_audit(run.out, finished, csv=config.csv)
+    return finished
+
+
+def _encode(run: Run, real: Path, synthetic: Path, config: AuditConfig, progress: Progress) -> _Encoded:
+    stores = (is_store(real), is_store(synthetic))
+    encoder = None if all(stores) else stages.make_encoder(config)
+    real_files = synthetic_files = None
+    if stores[0]:
+        real_store = LatentStore(real)
+        sources.require_splits(real_store.clips, real)
+    else:
+        assert encoder is not None
+        manifest = sources.real_manifest(real, config)
+        source = source_fingerprint(manifest)
+        manifest = sources.checked(run, "real", manifest, source, config=config, progress=progress)
+        sources.require_splits(manifest.clips, real)
+        real_files = dict(zip(manifest.clips["clip_id"], manifest.files, strict=True))
+        real_store = stages.encoded(
+            run, "real", manifest, source, encoder=encoder, scaling=None, config=config, progress=progress
+        )
+    if stores[1]:
+        synthetic_store = LatentStore(synthetic)
+    else:
+        assert encoder is not None
+        _require_encoder(real_store, encoder.fingerprint)
+        manifest = sources.synthetic_manifest(synthetic, config)
+        source = source_fingerprint(manifest)
+        manifest = sources.checked(run, "synthetic", manifest, source, config=config, progress=progress)
+        synthetic_files = dict(zip(manifest.clips["clip_id"], manifest.files, strict=True))
+        synthetic_store = stages.encoded(
+            run,
+            "synthetic",
+            manifest,
+            source,
+            encoder=encoder,
+            scaling=real_store.record.scaling,
+            config=config,
+            progress=progress,
+        )
+    _require_encoder(real_store, synthetic_store.record.encoder)
+    return _Encoded(real_store, synthetic_store, real_files, synthetic_files)
+
+
+def _require_encoder(real: LatentStore, fingerprint: str) -> None:
+    if real.record.encoder != fingerprint:
+        raise Mismatch(
+            f"{real.folder}: the real clips were encoded by another VAE ({real.record.encoder}) than the synthetic "
+            f"ones ({fingerprint}); encode both with one (--vae)"
+        )
+
+
+def _numbers(
+    features: stages.SetFeatures,
+    encoded: _Encoded,
+    model: ReidModel,
+    train: pd.DataFrame,
+    holdout: pd.DataFrame,
+    config: AuditConfig,
+) -> Finished:
+    head = model.network.search_head()
+    synthetic = encoded.synthetic.of_split("synthetic")
+    of_synthetic = stages.matches(features.synthetic, features.train, head, device=config.device)
+    of_holdout = stages.matches(features.holdout, features.train, head, device=config.device)
+    again = features.train_again and stages.matches(features.train_again, features.train, head, device=config.device)
+    private = privacy(of_synthetic.p_max, of_holdout.p_max, percentile=config.percentile, fdr_rate=config.fdr_rate)
+    gate = None if config.gate_percentile is None else recall_gate(of_holdout.p_max, percentile=config.gate_percentile)
+    hits = count_hits(of_synthetic.nearest, of_synthetic.p_max, n_gallery=len(train), tau=private.tau, gate=gate)
+    verified = assess.verification(features.verification, holdout, model, seed=config.seed)
+    sizes = assess.set_sizes(train, holdout, synthetic)
+    power = assess.other_frame_power(again, private.tau)
+    result = AuditResult(
+        sets=sizes,
+        reid=verified,
+        privacy=private,
+        recall=assess.recall(hits, train, gate=gate),
+        power={"other_frame": {"tpr": power}, "minimum_detectable_share": None} if power else None,
+        verdict=decide(sizes, verified, private, power, not_tested=assess.NOT_TESTED),
+        gallery={"train_frames": config.train_frames, "query_frames": config.query_frames},
+    )
+    shared: dict[str, Any] = {"p_max_holdout": of_holdout.p_max, "tau": private.tau, "gate": gate}
+    return Finished(
+        result=result,
+        samples=query_table(synthetic, train, of_synthetic, **shared, exchangeable=False),
+        holdout=query_table(holdout, train, of_holdout, **shared, exchangeable=True),
+        patients=patient_table(
+            patient_ledger(train["patient_id"].to_numpy(), of_synthetic.nearest, of_synthetic.p_max, hits)
+        ),
+        real_files=encoded.real_files,
+        synthetic_files=encoded.synthetic_files,
+    )
+
+
+def write_audit(out: Path, finished: Finished, *, csv: bool) -> None:
+    """Writes ``audit.json`` (checked against its schema) and the three tables."""
+    values = json.loads(json.dumps(finished.result.to_json(), allow_nan=False))
+    jsonschema.validate(values, audit_schema())
+    tables = {SAMPLES: finished.samples, HOLDOUT: finished.holdout, PATIENTS: finished.patients}
+    for name, table in tables.items():
+        with whole_file(out / name) as temporary:
+            table.to_parquet(temporary, index=False)
+        if csv:
+            with whole_file((out / name).with_suffix(".csv")) as temporary:
+                table.to_csv(temporary, index=False)
+    write_json(out / AUDIT, values)
+
+
+@cache
+def audit_schema() -> dict[str, Any]:
+    """The JSON Schema of ``mnemoscope.audit/1``."""
+    value: dict[str, Any] = json.loads(files("mnemoscope.audit").joinpath("audit.schema.json").read_text())
+    return value

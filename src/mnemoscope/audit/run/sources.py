@@ -1,0 +1,101 @@
+"""Sources: from the two folders a person names to two checked manifests, or to two ready stores."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from mnemoscope.audit.run.settings import AuditConfig
+from mnemoscope.core.errors import InputError
+from mnemoscope.core.progress import Progress
+from mnemoscope.core.provenance import Run, input_folder
+from mnemoscope.data.checks import CheckReport, Expectation, check
+from mnemoscope.data.layouts import SplitShares, read_layout
+from mnemoscope.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
+
+_MOST_LISTED = 20
+Reader = Callable[[], Manifest]
+
+
+def real_manifest(folder: Path, config: AuditConfig) -> Manifest:
+    """The real clips with their splits.
+
+    Raises:
+        InputError: without train, val or holdout clips, with the remedy.
+    """
+    shares = SplitShares(val=config.val_share, holdout=config.holdout_share, seed=config.seed)
+    manifest = read_layout(
+        input_folder(folder, flag="--real"),
+        layout=config.real_layout,
+        table=config.table,
+        shares=shares,
+        patient_salt=config.patient_salt,
+    )
+    require_splits(manifest.clips, folder)
+    return manifest
+
+
+def require_splits(clips: pd.DataFrame, folder: Path) -> None:
+    """Refuses real clips that lack a split.
+
+    Raises:
+        InputError: naming what was found.
+    """
+    counts = clips["split"].value_counts()
+    missing = [split for split in ("train", "val", "holdout") if not counts.get(split, 0)]
+    if missing:
+        raise InputError(
+            f"--real {folder}: expected train, val and holdout clips, found "
+            f"{', '.join(f'{n} {split}' for split, n in counts.items()) or 'none'}; without holdout nobody knows how "
+            f"similar strangers are, without val no model can be chosen. Give the splits in the table "
+            f"(--set table.split=COLUMN), or take the split column out so that they are drawn by patient "
+            f"(--val-share, --holdout-share)"
+        )
+
+
+def synthetic_manifest(folder: Path, config: AuditConfig) -> Manifest:
+    """The synthetic clips, whatever their table says of splits."""
+    folder = input_folder(folder, flag="--synthetic")
+    return read_layout(folder, layout=config.synthetic_layout, split="synthetic")
+
+
+def checked(
+    run: Run, name: str, manifest: Manifest, source: str, *, config: AuditConfig, progress: Progress
+) -> Manifest:
+    """The manifest after the check stage: refused if clips have errors, or without them where that was asked for.
+
+    The table of problems stays in the run's folder either way.
+
+    Raises:
+        InputError: listing the errors.
+    """
+
+    def make(folder: Path) -> None:
+        expect = Expectation(percentile=config.percentile if name == "real" else None)
+        report = check(manifest, expect=expect, progress=lambda done, total: progress("check", done, total, "clip"))
+        problems = report.to_table()
+        problems.to_csv(run.out / f"problems-{name}.csv", index=False)
+        problems.to_csv(folder / "problems.csv", index=False)
+        write_manifest(_usable(manifest, report, config, run.out / f"problems-{name}.csv"), folder / "manifest.parquet")
+
+    inputs = {"source": source, "percentile": config.percentile, "drop_bad_clips": config.drop_bad_clips}
+    folder = run.stage(f"check-{name}", inputs, make)
+    return read_manifest(folder / "manifest.parquet", root=manifest.root)
+
+
+def _usable(manifest: Manifest, report: CheckReport, config: AuditConfig, table: Path) -> Manifest:
+    if not report.errors:
+        return manifest
+    bad = {problem.clip_id for problem in report.errors}
+    if config.drop_bad_clips and "" not in bad:
+        kept = make_manifest(manifest.clips[~manifest.clips["clip_id"].isin(bad)], root=manifest.root)
+        if len(kept) > 0:
+            return kept
+    lines = [f"- {problem}" for problem in report.errors[:_MOST_LISTED]]
+    more = len(report.errors) - _MOST_LISTED
+    lines += [f"- and {more} more"] if more > 0 else []
+    raise InputError(
+        f"{manifest.root}: {len(report.errors)} errors in the clips (all of them in {table}):\n"
+        + "\n".join(lines)
+        + "\nmend them, or leave the affected clips out (--drop-bad-clips)"
+    )

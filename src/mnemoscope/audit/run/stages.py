@@ -1,0 +1,166 @@
+"""Stages between the clips and the numbers: encode, train, features, neighbours. Each is kept and reused."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mnemoscope.audit.matching import Matches, best_frame_pairs
+from mnemoscope.audit.run.settings import AuditConfig, frame_limit
+from mnemoscope.core.config import build, merged
+from mnemoscope.core.errors import InputError
+from mnemoscope.core.files import folder_fingerprint, whole_file
+from mnemoscope.core.progress import Progress
+from mnemoscope.core.provenance import Run
+from mnemoscope.data.manifest import Manifest
+from mnemoscope.latents.encode import FrameEncoder, PixelEncoder, encode_set
+from mnemoscope.latents.features import FrameFeatures, extract_features
+from mnemoscope.latents.scaling import Scaling
+from mnemoscope.latents.store import LatentStore
+from mnemoscope.models.reid import ReidModel, load_reid
+from mnemoscope.models.vae import load_vae
+from mnemoscope.search import Head, nearest
+from mnemoscope.training.reid import PRESETS, ReidTraining, train_reid
+
+VERIFICATION_FRAMES = 4
+
+
+def make_encoder(config: AuditConfig) -> FrameEncoder:
+    """The VAE, or the pixels themselves."""
+    if config.space == "image":
+        if config.frames.color != "gray":
+            raise InputError("the image space compares gray frames; set --set frames.color=gray")
+        return PixelEncoder()
+    return load_vae(config.vae, device=config.device, precision=config.precision)
+
+
+def encoded(
+    run: Run,
+    name: str,
+    manifest: Manifest,
+    source: str,
+    *,
+    encoder: FrameEncoder,
+    scaling: Scaling | None,
+    config: AuditConfig,
+    progress: Progress,
+) -> LatentStore:
+    """The store of one set; an interrupted encode is continued."""
+    total = len(manifest)
+
+    def make(folder: Path) -> None:
+        done = 0
+
+        def on_clip(frames: int) -> None:
+            nonlocal done
+            done += 1
+            progress(f"encode {name}", done, total, "clip")
+
+        encode_set(
+            manifest,
+            folder,
+            encoder=encoder,
+            transform=config.frames,
+            source=source,
+            scaling=scaling,
+            max_frames=config.max_frames,
+            on_clip=on_clip,
+        )
+
+    inputs = {
+        "source": source,
+        "clips": manifest.clips["clip_id"].tolist(),
+        "splits": manifest.clips["split"].tolist(),
+        "encoder": encoder.fingerprint,
+        "frames": asdict(config.frames),
+        "max_frames": config.max_frames,
+        "scaling": scaling.to_json() if scaling else None,
+    }
+    return LatentStore(run.stage(f"latents-{name}", inputs, make))
+
+
+def training_recipe(config: AuditConfig, *, channels: int) -> ReidTraining:
+    """The preset's recipe with the changes of ``config.reid``.
+
+    Raises:
+        ConfigError: naming unknown keys.
+    """
+    preset = PRESETS[config.preset](space=config.space, channels=channels)
+    return build(ReidTraining, merged(preset.model_dump(), config.reid))
+
+
+def trained(run: Run, store: LatentStore, *, config: AuditConfig, progress: Progress) -> tuple[ReidModel, str]:
+    """The re-identification model and its fingerprint: the given one, or one trained on the store."""
+    if config.reid_model is not None:
+        model = load_reid(config.reid_model, device=config.device)
+        model.require_store(store)
+        return model, folder_fingerprint(config.reid_model)
+    recipe = training_recipe(config, channels=store.frame_shape[0])
+
+    def make(folder: Path) -> None:
+        train_reid(store, recipe, folder, seed=config.seed, device=config.device, progress=progress)
+
+    inputs = {"store": store.fingerprint, "recipe": recipe.model_dump(mode="json"), "seed": config.seed}
+    folder = run.stage("reid", inputs, make) / "model"
+    return load_reid(folder, device=config.device), folder_fingerprint(folder)
+
+
+@dataclass(frozen=True)
+class SetFeatures:
+    """Features of the frames that an audit compares.
+
+    ``train_again`` are frames of train clips that lie between those of the gallery (None if all are in it);
+    ``verification`` are several frames of each holdout clip.
+    """
+
+    train: FrameFeatures
+    train_again: FrameFeatures | None
+    holdout: FrameFeatures
+    synthetic: FrameFeatures
+    verification: FrameFeatures
+
+
+def features(
+    run: Run, real: LatentStore, synthetic: LatentStore, model: ReidModel, model_key: str, *, config: AuditConfig
+) -> SetFeatures:
+    """Features of all sets, with strided frames."""
+    train, query = frame_limit(config.train_frames), frame_limit(config.query_frames)
+    rows = {split: real.of_split(split) for split in ("train", "holdout")}
+    wanted: dict[str, tuple[LatentStore, pd.DataFrame, int | None, float]] = {
+        "train": (real, rows["train"], train, 0.0),
+        "holdout": (real, rows["holdout"], query, 0.0),
+        "synthetic": (synthetic, synthetic.of_split("synthetic"), query, 0.0),
+        "verification": (real, rows["holdout"], VERIFICATION_FRAMES, 0.0),
+    }
+    if train is not None and train < int(rows["train"]["n_frames"].min()):
+        wanted["train_again"] = (real, rows["train"], train, 0.5)
+
+    def make(folder: Path) -> None:
+        for name, (store, clips, count, offset) in wanted.items():
+            made = extract_features(store, clips, model.embed, frames_per_clip=count, offset_share=offset)
+            with whole_file(folder / f"{name}.npz") as temporary, temporary.open("wb") as file:
+                np.savez(file, values=made.values, clip=made.clip, frame=made.frame)
+
+    inputs = {"model": model_key, "stores": [real.fingerprint, synthetic.fingerprint], "frames": [train, query]}
+    folder = run.stage("features", inputs, make)
+    loaded = {name: _load_features(folder / f"{name}.npz") for name in wanted}
+    return SetFeatures(**{"train_again": None} | loaded)
+
+
+def _load_features(path: Path) -> FrameFeatures:
+    with np.load(path, allow_pickle=False) as arrays:
+        return FrameFeatures(arrays["values"], arrays["clip"], arrays["frame"])
+
+
+def matches(query: FrameFeatures, gallery: FrameFeatures, head: Head, *, device: str) -> Matches:
+    """The nearest gallery clip of each query clip, by its best frame pair."""
+    found = nearest(query.values, gallery.values, head, device=device)
+    return best_frame_pairs(
+        found.similarity[:, 0],
+        found.index[:, 0],
+        query_clip=query.clip,
+        query_frame=query.frame,
+        gallery_clip=gallery.clip,
+        gallery_frame=gallery.frame,
+    )

@@ -1,0 +1,44 @@
+"""The command line: one file per verb, loaded only when it is called."""
+
+from importlib import import_module
+
+import click
+
+# verb: what it does, in a line. The verb's file is cli/<verb>.py and its command is called `command`.
+VERBS = {
+    "audit": "Audit a synthetic set against the real clips: videos or latents in, one report out.",
+    "bench": "Measure search, encoding, training and decoding against their peers.",
+    "check": "List every problem of a data set, with file names and remedies.",
+    "demo": "Everything, on a phantom cohort with known truth.",
+    "encode": "Turn clips into a latent store.",
+    "phantom": "Write a beating-heart ultrasound cohort with known truth.",
+    "report": "Write the report of a finished audit again.",
+    "train": "Train a VAE or a re-identification model.",
+}
+
+
+class _Verbs(click.Group):
+    """A group that knows its verbs' names and summaries without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(f"mnemoscope.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mnemoscope")
+def main() -> None:
+    """Shows what a generative model of medical video remembers.
+
+    \b
+    Example: mnemoscope audit --real CLIPS --synthetic GENERATED --out runs/first
+    """

@@ -1,0 +1,150 @@
+"""The terminal: options every verb has, errors as exit codes, progress for a person who watches."""
+
+import functools
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+import yaml
+from tqdm import tqdm
+
+from mnemoscope.core.config import Config, resolve
+from mnemoscope.core.errors import MnemoscopeError
+from mnemoscope.core.files import disk_errors
+from mnemoscope.core.progress import Progress, unwatched
+
+C = TypeVar("C", bound=Config)
+_FLAGS_APART = {bool}
+
+
+def settings(kind: type[Config]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Gives a command ``--config``, ``--set``, ``--dry-run``, ``--json`` and an option per plain key of ``kind``.
+
+    The command receives them as ``config_file``, ``assignments``, ``dry_run``, ``as_json`` and ``given`` (a mapping of
+    the keys that were given).
+    """
+    described = _described(kind)
+    names = [name for name, field in kind.model_fields.items() if not _is_group(field.annotation)]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapped(*args: Any, **options: Any) -> Any:
+            chosen = {name: options.pop(name) for name in names}
+            given = {name: _value(text) for name, text in chosen.items() if text is not None}
+            return command(*args, given=given, **options)
+
+        made = wrapped
+        for name in reversed(names):
+            made = _option(name, kind, described.get(name, ""))(made)
+        for option in (_CONFIG, _SET, _DRY_RUN, _JSON, _VERBOSE):
+            made = option(made)
+        return made
+
+    return decorate
+
+
+_CONFIG = click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), help="YAML or JSON file with settings."
+)
+_SET = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, nested ones with dots; repeatable."
+)
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_VERBOSE = click.option("--verbose", is_flag=True, help="Log what is done, on stderr.")
+
+
+def _option(name: str, kind: type[Config], text: str) -> Callable[..., Any]:
+    field = kind.model_fields[name]
+    flag = f"--{name.replace('_', '-')}"
+    if field.annotation is bool:
+        return click.option(flag, name, is_flag=True, default=None, help=text)
+    default = field.get_default(call_default_factory=True) if not field.is_required() else None
+    shown = "" if default is None else f" [default: {default}]"
+    return click.option(flag, name, default=None, required=field.is_required(), help=text + shown)
+
+
+def _value(text: Any) -> Any:
+    return None if text in ("none", "null") else text
+
+
+def _is_group(annotation: Any) -> bool:
+    return annotation is not None and not _plain(annotation)
+
+
+def _plain(annotation: Any) -> bool:
+    text = str(annotation)
+    return not re.search(r"dict\[|tuple\[", text) and not (
+        isinstance(annotation, type)
+        and (hasattr(annotation, "model_fields") or hasattr(annotation, "__dataclass_fields__"))
+    )
+
+
+def _described(kind: type[Config]) -> dict[str, str]:
+    """What the class's docstring says of each key, under ``Attributes:``."""
+    doc = (kind.__doc__ or "").partition("Attributes:")[2]
+    entries = re.findall(r"^\s{8}(\w+): (.*(?:\n\s{10,}.*)*)", doc, flags=re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text).replace("``", "").capitalize() for name, text in entries}
+
+
+def resolved(kind: type[C], *, config_file: Path | None, assignments: tuple[str, ...], given: dict[str, Any]) -> C:
+    """The configuration of this call."""
+    return resolve(kind, file=config_file, assignments=assignments, given=given)
+
+
+def show_plan(config: Config, **more: Any) -> None:
+    """Prints the resolved configuration as YAML."""
+    values = {name: str(value) for name, value in more.items()} | config.model_dump(mode="json")
+    click.echo(yaml.safe_dump(values, sort_keys=False), nl=False)
+
+
+def show_json(values: Any) -> None:
+    """Prints a result for machines."""
+    click.echo(json.dumps(values, indent=2, default=str))
+
+
+@contextmanager
+def answering(*, verbose: bool = False, watched: bool | None = None) -> Iterator[Progress]:
+    """Runs a verb: progress on stderr where a person watches, errors as one message and exit code 2."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    bars = _Bars()
+    try:
+        with disk_errors(Path.cwd()):
+            yield bars if (sys.stderr.isatty() if watched is None else watched) else unwatched
+    except MnemoscopeError as error:
+        _fail(f"error: {error}")
+    except KeyboardInterrupt:
+        _fail("stopped; every finished stage stays and the same command goes on from there")
+    finally:
+        bars.close()
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(2)
+
+
+class _Bars:
+    """A progress bar per stage, one after the other."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._bar: tqdm[Any] | None = None
+
+    def __call__(self, stage: str, done: int, total: int, unit: str) -> None:
+        if stage != self._stage or self._bar is None:
+            self.close()
+            self._stage, self._bar = stage, tqdm(total=total, unit=unit, desc=stage, file=sys.stderr)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Leaves the last bar standing as it is."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,171 @@
+"""``mnemoscope train``: one sub-command per model."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from pydantic import Field
+
+from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
+from mnemoscope.core.config import Config, build, merged
+from mnemoscope.core.progress import Progress, unwatched
+from mnemoscope.core.provenance import Run
+from mnemoscope.latents.store import LatentStore
+from mnemoscope.models.reid import ReidModel
+from mnemoscope.training.loop import TrainingState
+from mnemoscope.training.reid import PRESETS, ReidTraining, train_reid
+from mnemoscope.training.vae import VaeTraining, train_vae
+
+
+class ReidConfig(Config):
+    """Training of a re-identification model.
+
+    Attributes:
+        preset: default, or paper.
+        reid: changes to the preset's recipe, such as reid.loop.epochs=20.
+        seed: of pairs, order and weights.
+        device: torch device.
+    """
+
+    preset: Literal["default", "paper"] = "default"
+    reid: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+    device: str = "cpu"
+
+    def recipe(self, store: LatentStore) -> ReidTraining:
+        """The resolved recipe for a store."""
+        preset = PRESETS[self.preset](space=store.record.space, channels=store.frame_shape[0])
+        return build(ReidTraining, merged(preset.model_dump(), self.reid))
+
+
+class VaeConfig(Config):
+    """Training of the small VAE.
+
+    Attributes:
+        vae: the recipe, such as vae.loop.epochs=20.
+        seed: of frames, order, noise and weights.
+        device: torch device.
+    """
+
+    vae: VaeTraining = VaeTraining()
+    seed: int = 0
+    device: str = "cpu"
+
+
+def train_reid_model(
+    *, store: Path | str, out: Path | str, config: ReidConfig | None = None, progress: Progress = unwatched
+) -> ReidModel:
+    """Trains a re-identification model on a store, into ``out / "reid" / "model"``; an interrupted call is continued."""
+    config = config or ReidConfig()
+    latents = LatentStore(Path(store))
+    recipe = config.recipe(latents)
+
+    def make(folder: Path) -> TrainingState:
+        return train_reid(latents, recipe, folder, seed=config.seed, device=config.device, progress=progress)[1]
+
+    folder = _stage("reid", latents, Path(out), config, recipe, make)
+    from mnemoscope.models.reid import load_reid
+
+    return load_reid(folder / "model", device=config.device)
+
+
+def train_vae_model(
+    *, store: Path | str, out: Path | str, config: VaeConfig | None = None, progress: Progress = unwatched
+) -> Path:
+    """Trains the small VAE on an image-space store, into the diffusers folder ``out / "vae" / "model"``."""
+    config = config or VaeConfig()
+    frames = LatentStore(Path(store))
+
+    def make(folder: Path) -> TrainingState:
+        return train_vae(frames, config.vae, folder, seed=config.seed, device=config.device, progress=progress)[1]
+
+    return _stage("vae", frames, Path(out), config, config.vae, make) / "model"
+
+
+def _stage(
+    name: str, store: LatentStore, out: Path, config: Config, recipe: Config, make: Callable[[Path], TrainingState]
+) -> Path:
+    seed: int = getattr(config, "seed", 0)
+    run = Run(
+        out,
+        command=f"train {name}",
+        identity={"store": str(store.folder.resolve())},
+        config=config.model_dump(mode="json"),
+        seed=seed,
+    )
+    inputs = {"store": store.fingerprint, "recipe": recipe.model_dump(mode="json"), "seed": seed}
+    with run.recording():
+        return run.stage(name, inputs, lambda folder: _made(make, folder))
+
+
+def _made(make: Callable[[Path], TrainingState], folder: Path) -> None:
+    make(folder)
+
+
+@click.group()
+def command() -> None:
+    """Train a model."""
+
+
+_STORE = click.option("--store", required=True, type=click.Path(path_type=Path), help="Latent or image-space store.")
+_OUT = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+
+
+@command.command()
+@_STORE
+@_OUT
+@settings(ReidConfig)
+def reid(
+    store: Path,
+    out: Path,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    verbose: bool,
+    given: dict[str, Any],
+) -> None:
+    """Train a re-identification model on the train clips of a store.
+
+    \b
+    Example: mnemoscope train reid --store runs/real-latents --out runs/reid --set reid.loop.epochs=40
+    """
+    with answering(verbose=verbose) as progress:
+        config = resolved(ReidConfig, config_file=config_file, assignments=assignments, given=given)
+        if dry_run:
+            show_plan(config.recipe(LatentStore(store)), store=store, out=out, seed=config.seed)
+            return
+        train_reid_model(store=store, out=out, config=config, progress=progress)
+        _say(out / "reid" / "model", as_json)
+
+
+@command.command()
+@_STORE
+@_OUT
+@settings(VaeConfig)
+def vae(
+    store: Path,
+    out: Path,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    verbose: bool,
+    given: dict[str, Any],
+) -> None:
+    """Train the small VAE on an image-space store.
+
+    \b
+    Example: mnemoscope train vae --store runs/frames --out runs/vae --set vae.loop.epochs=20
+    """
+    with answering(verbose=verbose) as progress:
+        config = resolved(VaeConfig, config_file=config_file, assignments=assignments, given=given)
+        if dry_run:
+            show_plan(config, store=store, out=out)
+            return
+        _say(train_vae_model(store=store, out=out, config=config, progress=progress), as_json)
+
+
+def _say(model: Path, as_json: bool) -> None:
+    show_json({"model": model}) if as_json else click.echo(model)
