@@ -65,8 +65,8 @@ _SPANS: dict[str, tuple[float, float]] = {
     "edge_level": (0.06, 0.2),
     "haze_level": (0.22, 0.5),
     "reverberation_level": (0.06, 0.2),
-    "speckle_level": (0.10, 0.135),
-    "noise_level": (0.010, 0.022),
+    "speckle_level": (0.066, 0.090),
+    "noise_level": (0.008, 0.016),
     "contrast": (0.92, 1.10),
 }
 _SHIFT_MM = 2.5
