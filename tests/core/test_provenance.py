@@ -90,12 +90,12 @@ def test_the_same_run_may_go_on_in_its_folder(tmp_path: Path) -> None:
     assert record(tmp_path / "out")["config"] == {"percentile": 99}
 
 
-@pytest.mark.parametrize("other", [{"inputs": "b"}, {"command": "phantom"}])
-def test_another_run_is_refused_and_the_folder_left_alone(tmp_path: Path, other: dict[str, str]) -> None:
+@pytest.mark.parametrize(("command", "inputs"), [("audit", "b"), ("phantom", "a")])
+def test_another_run_is_refused_and_the_folder_left_alone(tmp_path: Path, command: str, inputs: str) -> None:
     open_run(tmp_path / "out")
     before = (tmp_path / "out" / "run.json").read_bytes()
     with pytest.raises(OutputConflict, match=r"belongs to another run[\s\S]*--out"):
-        open_run(tmp_path / "out", **other)
+        open_run(tmp_path / "out", command=command, inputs=inputs)
     assert (tmp_path / "out" / "run.json").read_bytes() == before
 
 

@@ -50,7 +50,7 @@ def test_no_global_state_is_read_or_moved(monkeypatch: pytest.MonkeyPatch) -> No
 def test_streams_of_neighbouring_indices_are_uniform_and_uncorrelated() -> None:
     draws = np.stack([generator(7, "clip", index).random(200) for index in range(100)])
     assert stats.kstest(draws.ravel(), "uniform").pvalue > 1e-3
-    correlation = np.corrcoef(draws)[np.triu_indices(100, 1)]
+    correlation = np.asarray(np.corrcoef(draws))[np.triu_indices(100, 1)]
     assert np.abs(correlation).max() < 6.0 / np.sqrt(200)
 
 

@@ -120,7 +120,10 @@ def test_what_was_not_tested_is_said_once() -> None:
 
 
 def test_an_estimate_in_a_record_shows_its_interval() -> None:
-    assert words.leaf(Estimate(0.8, 0.7, 0.9)) == "0.8 (95 % interval 0.7 to 0.9)"
+    said = "0.8 (95 % interval 0.7 to 0.9)"
+    assert words.leaf(Estimate(0.8, 0.7, 0.9)) == said
+    read_back = {"shift": {"tpr": {"value": 0.8, "low": 0.7, "high": 0.9}}}
+    assert list(words.flat(read_back)) == [("shift.tpr", said)]
 
 
 def test_every_status_has_an_answer_with_its_own_sign_and_word() -> None:
