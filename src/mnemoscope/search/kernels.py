@@ -19,7 +19,7 @@ from numba import njit
 from mnemoscope.search.sad import GROUP, PANEL, TILE, sad_tile
 
 # Queries whose screened row is held at once: 16 rows of 8192 float32 are half of a 1 MB L2 cache.
-QUERIES_AT_ONCE = 32
+QUERIES_AT_ONCE = 16
 # Columns that one vectorised test clears together.
 STRIP = 64
 
