@@ -1,4 +1,5 @@
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,18 @@ class Loop(Config):
     learning_rate: float = 1e-3
 
 
+@dataclass(frozen=True)
+class Frames:
+    height: int = 112
+    fit: str = "letterbox"
+
+
 class Audit(Config):
     percentile: float = 95.0
     frames: tuple[int, ...] = (0,)
     preset: str = "default"
     loop: Loop = Loop()
+    video: Frames = Frames()
 
 
 def test_defaults_stand_when_nothing_is_given() -> None:
@@ -60,6 +68,12 @@ def test_every_problem_is_in_one_message() -> None:
     assert "loop.epoch: unknown key; did you mean 'loop.epochs'?" in message
     assert "loop.learning_rate" in message
     assert "'fast'" in message
+
+
+def test_a_misspelt_key_of_a_nested_dataclass_is_named_too() -> None:
+    assert resolve(Audit, assignments=["video.height=64"], given={}).video == Frames(height=64)
+    with pytest.raises(ConfigError, match=r"video\.heigth: unknown key; did you mean 'video\.height'\?"):
+        resolve(Audit, assignments=["video.heigth=64"], given={})
 
 
 def test_a_key_like_no_other_points_to_the_list_of_keys() -> None:
@@ -113,6 +127,7 @@ def test_a_file_is_data_and_never_code(tmp_path: Path) -> None:
 def test_known_keys_are_the_dotted_names() -> None:
     assert set(known_keys(Audit)) == {
         *("percentile", "frames", "preset", "loop", "loop.epochs", "loop.learning_rate"),
+        *("video", "video.height", "video.fit"),
     }
 
 

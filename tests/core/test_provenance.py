@@ -208,6 +208,23 @@ def test_input_folder_names_the_flag(tmp_path: Path) -> None:
             input_folder(tmp_path / name, flag="--real")
 
 
+def test_the_record_ends_with_done_or_failed(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out")
+    with run.recording():
+        run.stage("latents", {}, lambda _: None)
+        assert run.record()["stages"]["latents"]["reused"] is False
+    assert record(run.out)["status"] == "done"
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OutOfSpace])
+def test_a_run_that_breaks_off_is_recorded_as_failed(tmp_path: Path, interruption: type[BaseException]) -> None:
+    run = open_run(tmp_path / "out")
+    with pytest.raises(interruption), run.recording():
+        raise interruption
+    assert record(run.out)["status"] == "failed"
+    assert record(run.out)["finished"] is not None
+
+
 def test_a_lost_stage_is_made_again(tmp_path: Path) -> None:
     calls: list[str] = []
     run = open_run(tmp_path / "out")

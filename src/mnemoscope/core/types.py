@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from mnemoscope.core.errors import CorruptFile
+
 Frames = UInt8[np.ndarray, "T H W *color"]
 Latents = Float[np.ndarray, "T C H W"]
 Features = Float[np.ndarray, "N D"]
@@ -16,6 +18,7 @@ Scores = Float[np.ndarray, " N"]
 Flags = Bool[np.ndarray, " N"]
 ClipIndex = Int[np.ndarray, " N"]
 
+SCHEMA = "mnemoscope.audit/1"
 SPLITS = ("train", "val", "holdout", "synthetic")
 Status = Literal["pass", "fail", "inconclusive"]
 
@@ -119,11 +122,22 @@ class AuditResult:
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``audit.json``."""
-        return {"schema": "mnemoscope.audit/1"} | asdict(self)
+        return {"schema": SCHEMA} | asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "AuditResult":
-        """The inverse of :meth:`to_json`."""
-        from pydantic import TypeAdapter  # only readers of finished audits need it
+        """The inverse of :meth:`to_json`.
 
-        return TypeAdapter(cls).validate_python({k: v for k, v in values.items() if k != "schema"})
+        Raises:
+            CorruptFile: if the values are not of this schema.
+        """
+        from pydantic import TypeAdapter, ValidationError  # only readers of finished audits need it
+
+        if values.get("schema") != SCHEMA:
+            raise CorruptFile(
+                f"audit.json: expected schema {SCHEMA}, found {values.get('schema')}; run mnemoscope audit again"
+            )
+        try:
+            return TypeAdapter(cls).validate_python({k: v for k, v in values.items() if k != "schema"})
+        except ValidationError as error:
+            raise CorruptFile(f"audit.json: expected the content of {SCHEMA}, found: {error}") from None
