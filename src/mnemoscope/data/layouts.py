@@ -75,6 +75,8 @@ def read_layout(
         raise ConfigError(f"expected layout (--layout) to be auto or one of {', '.join(LAYOUTS)}, got {layout!r}")
     columns = table or TableColumns()
     clips = LAYOUTS[name].read(folder, columns)
+    if clips.empty:
+        raise InputError(f"{root}: expected clips in layout {name}, found none; choose another (--layout)")
     clips = clips.assign(clip_id=clip_ids(clips["path"].tolist()))
     patients_listed = "patient_id" in clips.columns
     clips = with_headers(clips, root=folder.root)
