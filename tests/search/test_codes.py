@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemoscope.core.rng import generator
-from mnemoscope.search.codes import plan_code
+from mnemoscope.search.codes import LARGEST_BYTE, plan_code
 from mnemoscope.search.kernels import encode
 from mnemoscope.search.sad import GROUP
 
@@ -23,7 +23,7 @@ def test_the_stated_error_bounds_the_cost(seed, d, spread, wild):
     rng = generator(seed, "codes")
     a, b = ((rng.normal(size=(6, d)) * spread).astype(np.float32) for _ in range(2))
     a[0] *= 1e6 if wild else 1.0
-    weight = rng.normal(size=d) * rng.integers(0, 2, d)
+    weight = rng.normal(size=d) * rng.integers(0, 2, d) * 10.0 ** rng.integers(-3, 4, d)
     code = plan_code(a[1:], b, weight)
     (u, u_error), (v, v_error) = coded(a, code), coded(b, code)
     signs = np.where(np.arange(u.shape[1]) < code.groups_add, 1, -1)
@@ -45,6 +45,18 @@ def test_the_step_spans_the_widest_feature():
     np.testing.assert_allclose(code.unit, 20.0 / 255.0)
 
 
+def test_a_wide_feature_takes_several_bytes_that_add_up():
+    rows = generator(0, "wide").random((300, 9)).astype(np.float32)
+    weight = np.append(np.ones(8), 3.0)
+    code = plan_code(rows, rows, weight)
+    assert (code.order == 8).sum() == 2
+    np.testing.assert_allclose(code.unit * LARGEST_BYTE, 3.0 / 2, rtol=0.02)
+    codes, error = coded(rows, code)
+    assert error.max() <= 9 * 0.5 + 1.1
+    wide = codes.reshape(300, -1)[:, code.order == 8].sum(axis=1)
+    np.testing.assert_allclose(wide * code.unit, 3.0 * (rows[:, 8] - rows[:, 8].min()), atol=code.unit)
+
+
 def test_one_wild_row_does_not_coarsen_the_step():
     rows = generator(0, "tame").random((400, 16)).astype(np.float32)
     tame = plan_code(rows, rows, np.ones(16)).unit
@@ -54,4 +66,4 @@ def test_one_wild_row_does_not_coarsen_the_step():
 
 def test_constant_features_have_a_step():
     code = plan_code(np.ones((3, 2), np.float32), np.ones((3, 2), np.float32), np.ones(2))
-    assert code.unit == 1.0
+    assert code.unit > 0

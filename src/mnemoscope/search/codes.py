@@ -1,16 +1,45 @@
-"""Byte codes for a weighted-L1 head: which features go where, and how wide one step is."""
+"""Byte codes for a weighted-L1 head: which features go where, and how wide one step is.
+
+All features share one step, so that their byte differences can be summed. A feature whose weighted range is wider than
+255 steps takes several bytes, each counting its own 255 steps of the range and resting at its end outside it: their
+differences add up to the feature's. A few bytes more thus buy a fine step under weights of very different size.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
+from mnemoscope.core.errors import Mismatch
 from mnemoscope.search.kernels import Code
 from mnemoscope.search.sad import GROUP
 
 # Rows of each side that decide the step; any step is exact, a good one leaves fewer columns to the float64 kernel.
 SAMPLE_ROWS = 512
-# How often the step may be halved below the one that spans the widest feature: outliers are then cut, not served.
-HALVINGS = 6
 LARGEST_BYTE = 255.0
+# The screen's time grows with its bytes: so many for each feature, on average, are worth a finer step.
+BYTES_PER_FEATURE = 1.25
+HALVINGS = 12
+# Shares cut off at each end of a feature's range: none, or a few wild rows that would coarsen the step for all others.
+CUTS = (0.0, 0.01)
+# Sums of so many bytes are still exact in float32.
+MOST_FEATURES = 50_000
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The coded range of each feature: from ``low`` on, ``gain`` steps per unit, ``n_bytes`` long; ``unit`` a step."""
+
+    low: Float64[np.ndarray, " D"]
+    gain: Float64[np.ndarray, " D"]
+    n_bytes: Int64[np.ndarray, " D"]
+    unit: float
+
+    def error_of_median_row(self, sample: Float64[np.ndarray, "n D"]) -> float:
+        """Coding error in cost; of the median row, because wild rows are few and may cost more time."""
+        steps = (sample - self.low) * self.gain
+        error = np.abs(steps - np.clip(np.rint(steps), 0.0, LARGEST_BYTE * self.n_bytes))
+        return self.unit * float(np.median(error.sum(axis=1)))
 
 
 def plan_code(
@@ -22,45 +51,58 @@ def plan_code(
         query: features, shape (N, D).
         gallery: features, shape (M, D).
         weight: of each feature in the cost, of either sign, shape (D,); features of weight 0 are left out.
+
+    Raises:
+        Mismatch: with more features than sums in float32 can hold.
     """
-    adding, taking = _padded(np.flatnonzero(weight > 0)), _padded(np.flatnonzero(weight < 0))
-    order = np.concatenate([adding, taking])
-    size = np.where(order < 0, 0.0, np.abs(weight)[order])
-    sample = np.concatenate([_strided(query), _strided(gallery)]).astype(np.float64)[:, order]
-    unit, low = _best_step(sample, size)
-    return Code(order, low, size / unit, adding.size // GROUP, unit)
-
-
-def _padded(features: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " padded"]:
-    return np.pad(features, (0, -features.size % GROUP), constant_values=-1).astype(np.int64)
+    if weight.size > MOST_FEATURES:
+        raise Mismatch(
+            f"a weighted-L1 search takes at most {MOST_FEATURES} features, found {weight.size}; "
+            f"use a re-identification model with fewer (query=, gallery=, --reid)"
+        )
+    used = np.flatnonzero(weight)
+    sample = np.concatenate([_strided(query), _strided(gallery)]).astype(np.float64)[:, used]
+    if used.size == 0:
+        return _laid_out(used, weight, Windows(np.empty(0), np.empty(0), used, 1.0))
+    ranges = (np.quantile(sample, (cut, 1.0 - cut), axis=0) for cut in CUTS)
+    plans = [_windows(low, high, np.abs(weight[used])) for low, high in ranges]
+    return _laid_out(used, weight, min(plans, key=lambda plan: plan.error_of_median_row(sample)))
 
 
 def _strided(rows: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "at_most_n D"]:
     return rows[:: max(1, len(rows) // SAMPLE_ROWS)][:SAMPLE_ROWS]
 
 
-def _best_step(
-    sample: Float64[np.ndarray, "n places"], size: Float64[np.ndarray, " places"]
-) -> tuple[float, np.ndarray]:
-    widest = float(np.max(np.ptp(sample, axis=0) * size, initial=0.0))
-    if widest == 0:
-        return 1.0, sample.min(axis=0, initial=0.0)
-    units = widest / LARGEST_BYTE * 0.5 ** np.arange(HALVINGS)
-    errors = [unit * _coding_error(sample, size / unit) for unit in units]
-    unit = float(units[int(np.argmin(errors))])
-    return unit, _lowest_value(sample, size / unit)
+def _windows(low: np.ndarray, high: np.ndarray, size: Float64[np.ndarray, " D"]) -> Windows:
+    """Windows from low to high with the finest step that the budget of bytes allows."""
+    spans = (high - low) * size
+    widest = float(spans.max()) or LARGEST_BYTE
+    for unit in widest / LARGEST_BYTE * 0.5 ** np.arange(HALVINGS, -1, -1):
+        # A hair less, or a span of exactly 255 steps would ask for a second byte.
+        n_bytes = np.maximum(1, np.ceil(spans / (LARGEST_BYTE * unit) - 1e-9)).astype(np.int64)
+        if n_bytes.sum() <= BYTES_PER_FEATURE * size.size:
+            break
+    return Windows(low, size / unit, n_bytes, float(unit))
 
 
-def _lowest_value(sample: Float64[np.ndarray, "n places"], gain: Float64[np.ndarray, " places"]) -> np.ndarray:
-    """The value of byte 0: the whole range where it fits, else a window around the median that stays inside."""
-    window = np.divide(LARGEST_BYTE, gain, out=np.full(gain.shape, np.inf), where=gain > 0)
-    low, high = sample.min(axis=0), sample.max(axis=0)
-    centred = np.median(sample, axis=0) - 0.5 * window
-    return np.where(window >= high - low, low, np.clip(centred, low, high - window))
+def _laid_out(used: Int64[np.ndarray, " D"], weight: Float64[np.ndarray, " all"], windows: Windows) -> Code:
+    """Bytes in order: features that add to the cost, padding, features that subtract, padding."""
+    place = np.repeat(np.arange(used.size), windows.n_bytes)
+    nth = np.arange(place.size) - np.repeat(np.cumsum(windows.n_bytes) - windows.n_bytes, windows.n_bytes)
+    signs = weight[used][place]
+    adding, taking = _padded(np.flatnonzero(signs > 0)), _padded(np.flatnonzero(signs < 0))
+    chosen = np.concatenate([adding, taking])
+    last = nth == windows.n_bytes[place] - 1
+    return Code(
+        order=np.where(chosen < 0, -1, np.append(used[place], -1)[chosen]),
+        low=np.append(windows.low[place] + LARGEST_BYTE * nth / windows.gain[place], 0.0)[chosen],
+        gain=np.append(windows.gain[place], 0.0)[chosen],
+        least=np.append(np.where(nth == 0, -np.inf, 0.0), 0.0)[chosen],
+        most=np.append(np.where(last, np.inf, LARGEST_BYTE), 0.0)[chosen],
+        groups_add=adding.size // GROUP,
+        unit=windows.unit,
+    )
 
 
-def _coding_error(sample: Float64[np.ndarray, "n places"], gain: Float64[np.ndarray, " places"]) -> float:
-    steps = (sample - _lowest_value(sample, gain)) * gain
-    error = np.abs(steps - np.clip(np.rint(steps), 0.0, LARGEST_BYTE)).mean(axis=1)
-    # The median, because a few wild rows cost less when cut than a step that serves them costs all others.
-    return float(np.median(error))
+def _padded(places: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " padded"]:
+    return np.pad(places, (0, -places.size % GROUP), constant_values=-1).astype(np.int64)

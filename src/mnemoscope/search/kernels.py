@@ -48,13 +48,16 @@ class Normalised(NamedTuple):
 class Code(NamedTuple):
     """How features become bytes: byte i is round((row[order_i] − low_i) · gain_i), cut to 0–255.
 
-    ``order`` has −1 for padding; the first ``groups_add`` groups of eight add to the cost, the others subtract;
-    a byte step is worth ``unit`` in cost. ``order``, ``low``, ``gain``: shape (groups · 8,).
+    ``order`` has −1 for padding. Where a feature has several bytes, each answers for the error between its ``least``
+    and ``most`` steps. The first ``groups_add`` groups of eight add to the cost, the others subtract; a step is worth
+    ``unit`` in cost. ``order``, ``low``, ``gain``, ``least``, ``most``: shape (groups · 8,).
     """
 
     order: np.ndarray
     low: np.ndarray
     gain: np.ndarray
+    least: np.ndarray
+    most: np.ndarray
     groups_add: int
     unit: float
 
@@ -182,7 +185,8 @@ def encode(row, code, out):
         if code.order[place] >= 0:
             exact = (np.float64(row[code.order[place]]) - code.low[place]) * code.gain[place]
             step = min(max(np.rint(exact), 0.0), 255.0)
-            error += abs(exact - step)
+            if code.least[place] <= exact <= code.most[place]:
+                error += abs(exact - step)
             out[place // GROUP, place % GROUP] = np.uint8(step)
     # One step more than the sum covers every rounding in this file; the factor covers huge outliers.
     return error * (1.0 + 1e-9) + 1.0
