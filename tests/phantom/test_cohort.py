@@ -147,6 +147,7 @@ def test_a_broken_off_write_leaves_nothing(tmp_path):
         ({"n_frames": 0}, "--frames"),
         ({"fps": 0.0}, "--fps"),
         ({"val_share": -0.1}, "--val-share"),
+        ({"holdout_share": float("nan")}, "--holdout-share"),
         ({"val_share": 0.5, "holdout_share": 0.5}, "--holdout-share"),
     ],
 )

@@ -147,8 +147,8 @@ def test_the_truth_lies_beside_the_folder_and_not_in_it(tmp_path):
         ({"n_frames": 0}, "n_frames=0"),
         ({"known_share": 0.0}, "--known-share"),
         ({"variation": 1.5}, "--variation"),
-        ({"copy_perturbations": ("blur",)}, "--copy-perturbation"),
-        ({"copy_perturbations": ()}, "--copy-perturbation"),
+        ({"copy_perturbations": ("blur",)}, "copy_perturbations="),
+        ({"copy_perturbations": ()}, "copy_perturbations="),
     ],
 )
 def test_a_wrong_planting_is_refused_with_the_flag(wrong, message):
@@ -159,6 +159,12 @@ def test_a_wrong_planting_is_refused_with_the_flag(wrong, message):
 def test_more_copies_than_train_clips_are_refused():
     with pytest.raises(TooFewSamples, match=r"500 copies.*--copies"):
         plan(COHORT, PlantSpec(n_copies=500))
+
+
+def test_a_sampler_needs_somebody_to_know():
+    nobody = CohortSpec(n_patients=3, val_share=0.4, holdout_share=0.5)
+    with pytest.raises(TooFewSamples, match=r"the cohort has 0.*--patients"):
+        plan(nobody, PlantSpec(n_copies=0, n_partial=1))
 
 
 def test_an_unknown_perturbation_is_refused():

@@ -63,7 +63,7 @@ class CohortSpec:
         if not self.fps > 0.0:
             raise ConfigError(f"fps is positive, got {self.fps:g}; set it (fps=, --fps)")
         shares = (self.val_share, self.holdout_share)
-        if min(shares) < 0.0 or sum(shares) >= 1.0:
+        if not (min(shares) >= 0.0 and sum(shares) < 1.0):
             raise ConfigError(
                 f"val_share and holdout_share are not negative and leave room for train, got {shares[0]:g} and "
                 f"{shares[1]:g}; lower them (val_share=, --val-share; holdout_share=, --holdout-share)"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mnemoscope.core.errors import ConfigError, InputError, TooFewSamples
+from mnemoscope.core.files import write_text
 from mnemoscope.core.rng import generator
 from mnemoscope.phantom.acquisition import draw_acquisition
 from mnemoscope.phantom.anatomy import draw_patient, vary_patient
@@ -74,7 +75,7 @@ class PlantSpec:
         if unknown or not self.copy_perturbations:
             raise ConfigError(
                 f"copy_perturbations are names of {', '.join(PERTURBATIONS)}, got {self.copy_perturbations}; "
-                f"choose among them (copy_perturbations=, --copy-perturbation)"
+                f"choose among them (copy_perturbations=)"
             )
 
 
@@ -100,13 +101,13 @@ def plan(cohort: CohortSpec, plants: PlantSpec) -> list[Plant]:
         the plants.
 
     Raises:
-        TooFewSamples: if there are fewer train clips than copies.
+        TooFewSamples: if there are fewer train clips than copies, or none for the sampler to know.
     """
     train = [clip for clip in clips(cohort) if clip.split == "train"]
-    if plants.n_copies > len(train):
+    if max(plants.n_copies, min(plants.n_partial, 1)) > len(train):
         raise TooFewSamples(
-            f"{plants.n_copies} copies need as many train clips, the cohort has {len(train)}; "
-            f"lower n_copies (--copies) or raise n_patients (--patients)"
+            f"{plants.n_copies} copies need as many train clips and a partial sampler needs one, the cohort has "
+            f"{len(train)}; lower n_copies (--copies) or raise n_patients (--patients)"
         )
     unnamed = _copies(plants, train) + _fresh(plants) + _partial(plants, train)
     numbers = generator(plants.seed, "plants", "names").permutation(len(unnamed))
@@ -197,8 +198,7 @@ def perturb(frames: np.ndarray, name: str, rng: np.random.Generator) -> np.ndarr
         down, across = rng.choice((-3, -2, 2, 3), size=2)
         return _shifted(_shifted(frames, int(down), axis=1), int(across), axis=2)
     raise ConfigError(
-        f"a perturbation is one of {', '.join(PERTURBATIONS)}, got {name!r}; choose one (copy_perturbations=, "
-        f"--copy-perturbation)"
+        f"a perturbation is one of {', '.join(PERTURBATIONS)}, got {name!r}; choose one (copy_perturbations=)"
     )
 
 
@@ -228,7 +228,7 @@ def write_plants(cohort: CohortSpec, plants: PlantSpec, out: Path, *, workers: i
         ``out``.
 
     Raises:
-        TooFewSamples: if there are fewer train clips than copies.
+        TooFewSamples: if there are fewer train clips than copies, or none for the sampler to know.
         OutputConflict: if ``out`` already holds something.
     """
     planted = plan(cohort, plants)
@@ -236,9 +236,8 @@ def write_plants(cohort: CohortSpec, plants: PlantSpec, out: Path, *, workers: i
         (folder / "Videos").mkdir()
         rows = spread(_write_plant, [(cohort, plants, plant, folder / "Videos") for plant in planted], workers=workers)
         pd.DataFrame(rows).to_csv(folder / "FileList.csv", index=False)
-        pd.DataFrame([_truth_row(plant) for plant in planted], columns=TRUTH_COLUMNS).to_csv(
-            truth_path(out), index=False
-        )
+        truth = pd.DataFrame([_truth_row(plant) for plant in planted], columns=TRUTH_COLUMNS)
+        write_text(truth_path(out), truth.to_csv(index=False))
     return out
 
 
@@ -269,7 +268,8 @@ def read_truth(path: Path) -> pd.DataFrame:
         path: the CSV that ``write_plants`` wrote.
 
     Returns:
-        columns clip_id, kind, source_clip_id, source_patient_id, perturbation; empty text where there is no source.
+        columns clip_id, kind, source_clip_id, source_patient_id, perturbation; empty text where there is no source (a
+        partial sampler draws a patient, not a clip).
 
     Raises:
         InputError: if the file is absent or has other columns.
