@@ -1,3 +1,42 @@
-"""mnemoscope: what does a generative model of medical video remember?"""
+"""mnemoscope: what does a generative model of medical video remember?
+
+The command line's verbs are functions of the same names: ``mnemoscope.audit(real=…, synthetic=…, out=…)``.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "AuditConfig": "mnemoscope.audit.run.settings",
+    "AuditResult": "mnemoscope.core.types",
+    "DemoConfig": "mnemoscope.cli.demo",
+    "EncodeConfig": "mnemoscope.cli.encode",
+    "LatentStore": "mnemoscope.latents.store",
+    "MnemoscopeError": "mnemoscope.core.errors",
+    "PhantomConfig": "mnemoscope.cli.phantom",
+    "check": "mnemoscope.cli.check",
+    "demo": "mnemoscope.cli.demo",
+    "encode": "mnemoscope.cli.encode",
+    "load_reid": "mnemoscope.models.reid",
+    "load_vae": "mnemoscope.models.vae",
+    "train_reid_model": "mnemoscope.cli.train",
+    "train_vae_model": "mnemoscope.cli.train",
+}
+# Rooms that are also verbs: the package itself can be called.
+_ROOMS = ("audit", "phantom", "report")
+
+__all__ = [*_PUBLIC, *_ROOMS]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    if name in _ROOMS:
+        return import_module(f"mnemoscope.{name}")
+    raise AttributeError(f"module 'mnemoscope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

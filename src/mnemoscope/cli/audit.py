@@ -108,7 +108,7 @@ def summary(result: AuditResult, out: Path) -> str:
     if result.recall is not None:
         lines.append(
             f"learned: {result.recall.learned} of {result.sets['train'].clips} train clips "
-            f"({result.recall.learned_share:.1%}), {result.recall.learned_and_flagged} of them only through flagged clips"
+            f"({result.recall.learned_share:.1%}), {result.recall.learned_and_flagged} of them only by flagged clips"
         )
     lines += ["not tested:", *(f"  {what}" for what in result.verdict.not_tested), f"report: {out / 'report.html'}"]
     return "\n".join(lines)

@@ -56,7 +56,7 @@ class VaeConfig(Config):
 def train_reid_model(
     *, store: Path | str, out: Path | str, config: ReidConfig | None = None, progress: Progress = unwatched
 ) -> ReidModel:
-    """Trains a re-identification model on a store, into ``out / "reid" / "model"``; an interrupted call is continued."""
+    """Trains a re-identification model on a store, into ``out / "reid" / "model"``, or goes on with it."""
     config = config or ReidConfig()
     latents = LatentStore(Path(store))
     recipe = config.recipe(latents)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64
 
 from mnemoscope.core.errors import ConfigError, DegenerateValues, Mismatch
 from mnemoscope.search.blocks import ROWS_AT_ONCE, blocks
-from mnemoscope.search.heads import L1, L2, Correlation, Cosine, Head, WeightedL1
+from mnemoscope.search.heads import L1, L2, Correlation, Cosine, WeightedL1
 
 Rows = Float[np.ndarray, "n D"]
 RowValues = Float64[np.ndarray, " n"]
@@ -39,7 +39,7 @@ class Metric:
     similarity: Callable[[np.ndarray], np.ndarray]
 
 
-def metric_of(head: Head, *, n_features: int) -> Metric:
+def metric_of(head: object, *, n_features: int) -> Metric:
     """The head in the common formula.
 
     Raises:

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from mnemoscope.core.errors import ConfigError, DegenerateValues, Mismatch, TooFewSamples
-from mnemoscope.search import processor
 from mnemoscope.search.blocks import ROWS_AT_ONCE, Blocking, blocks
 from mnemoscope.search.heads import Head, PairScorer
 from mnemoscope.search.kernels import Best
 from mnemoscope.search.metrics import metric_of
+from mnemoscope.search.processor import available_threads, cost_matrix, lowest_costs, pair_costs
 
 # Shape and type are checked here and not by a type checker: the message must say what to do.
 Rows = Float[np.ndarray, "..."]
@@ -52,7 +52,7 @@ def nearest(
         k: neighbours of each query, at least 1.
         blocking: rows taken at once; bounds memory, changes no result.
         threads: threads on the processor, by default one for each core.
-        device: ``"cpu"`` or a torch device with float64.
+        device: ``"cpu"`` for the compiled search, else a torch device with float64 (``"cuda"``).
 
     Raises:
         Mismatch: if types, shapes or the head's size do not fit together.
@@ -66,7 +66,7 @@ def nearest(
     _check_neighbours(k, len(gallery), threads)
     sizes = blocking or Blocking()
     if device == "cpu" and not isinstance(head, PairScorer):
-        return _nearest_on_processor(query, gallery, head, k, sizes, threads or processor.available_threads())
+        return _nearest_on_processor(query, gallery, head, k, sizes, threads or available_threads())
     return _nearest_on_device(query, gallery, head, k, sizes, device)
 
 
@@ -92,11 +92,11 @@ def pair_scores(a: Rows, b: Rows, head: Head, *, device: str = "cpu") -> Float32
             f"pair_scores needs as many rows on both sides, found {len(a)} and {len(b)}; pass pairs (a=, b=)"
         )
     if isinstance(head, PairScorer):
-        from mnemoscope.search import tensors
+        from mnemoscope.search.tensors import scorer_pairs, torch_device
 
-        return tensors.scorer_pairs(a, b, head, tensors.torch_device(device)).astype(np.float32)
+        return scorer_pairs(a, b, head, torch_device(device)).astype(np.float32)
     metric = metric_of(head, n_features=a.shape[1])
-    return metric.similarity(processor.pair_costs(a, b, metric)).astype(np.float32)
+    return metric.similarity(pair_costs(a, b, metric)).astype(np.float32)
 
 
 def matrix(query: Rows, gallery: Rows, head: Head, *, device: str = "cpu") -> Float32[np.ndarray, "N M"]:
@@ -117,21 +117,21 @@ def matrix(query: Rows, gallery: Rows, head: Head, *, device: str = "cpu") -> Fl
     """
     query, gallery = _checked_pair(query, gallery)
     if isinstance(head, PairScorer):
-        from mnemoscope.search import tensors
+        from mnemoscope.search.tensors import scorer_matrix, torch_device
 
-        return tensors.scorer_matrix(query, gallery, head, tensors.torch_device(device)).astype(np.float32)
+        return scorer_matrix(query, gallery, head, torch_device(device)).astype(np.float32)
     metric = metric_of(head, n_features=query.shape[1])
-    return metric.similarity(processor.cost_matrix(query, gallery, metric)).astype(np.float32)
+    return metric.similarity(cost_matrix(query, gallery, metric)).astype(np.float32)
 
 
 def _nearest_on_processor(query: Rows, gallery: Rows, head: Head, k: int, sizes: Blocking, threads: int) -> Neighbours:
     metric = metric_of(head, n_features=query.shape[1])
-    best = processor.lowest_costs(query, gallery, metric, k=k, sizes=sizes, threads=threads)
+    best = lowest_costs(query, gallery, metric, k=k, sizes=sizes, threads=threads)
     return _neighbours(best, metric.similarity)
 
 
 def _nearest_on_device(query: Rows, gallery: Rows, head: Head, k: int, sizes: Blocking, device: str) -> Neighbours:
-    from mnemoscope.search import tensors
+    import mnemoscope.search.tensors as tensors
 
     place = tensors.torch_device(device)
     similarity: Callable[[np.ndarray], np.ndarray] = np.negative

@@ -11,7 +11,7 @@ from mnemoscope.search.kernels import Best, Formula, Normalised, all_costs, row_
 from mnemoscope.search.metrics import Metric
 from mnemoscope.search.screens import ByteScreen, ProductScreen
 
-Rows = Float32[np.ndarray, "n D"]
+Rows = Float32[np.ndarray, "_ D"]
 
 
 def available_threads() -> int:

@@ -1,7 +1,6 @@
 """Screens: cheap approximate costs of a gallery block with a proven error, which leave few pairs to float64."""
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -13,14 +12,6 @@ from mnemoscope.search.sad import GROUP, PANEL
 
 # Searches the given queries in one gallery block; the second argument is their part of the result, which is updated.
 BlockSearch = Callable[[slice, Best], None]
-
-
-class Screen(Protocol):
-    """A way to search one gallery block at a time."""
-
-    def open_block(self, part: slice) -> BlockSearch:
-        """Prepare these gallery rows and return their search, which threads may share."""
-        ...
 
 
 class ByteScreen:

@@ -16,7 +16,7 @@ from mnemoscope.search.heads import PairScorer
 from mnemoscope.search.kernels import Best, Normalised
 from mnemoscope.search.metrics import Metric
 
-Rows = Float32[np.ndarray, "n D"]
+Rows = Float32[np.ndarray, "_ D"]
 # Costs, shape (n, m) float64, of a slice of queries against a slice of the gallery.
 CostBlock = Callable[[slice, slice], torch.Tensor]
 
