@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mnemoscope.core.errors import ConfigError, DegenerateValues, Mismatch, TooFewSamples
 from mnemoscope.core.rng import generator
 from mnemoscope.search import L1, L2, Blocking, Correlation, Cosine, WeightedL1, matrix, nearest, pair_scores
+from mnemoscope.search.metrics import metric_of
 from tests.reference import brute_force
 
 # "cpu" is the compiled search, "cpu:0" the torch search on the same processor.
@@ -211,7 +212,7 @@ def test_bad_calls_are_named():
         Blocking(queries=0)
     with pytest.raises(ConfigError, match=r"device 'abacus'.*--device cpu"):
         nearest(good, good, L1(), device="abacus")
-    with pytest.raises(ConfigError, match="found str"):
-        nearest(good, good, "l1")
+    with pytest.raises(ConfigError, match=r"one of WeightedL1, .*found str.*--head"):
+        metric_of("l1", n_features=4)
     with pytest.raises(Mismatch, match=r"3 weights but the features have 4"):
         nearest(good, good, WeightedL1(np.ones(3), 0.0))
