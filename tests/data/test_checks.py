@@ -1,5 +1,6 @@
 import math
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from mnemoscope.core.errors import ConfigError
 from mnemoscope.data.checks import Expectation, check, needed_for_percentile
+from mnemoscope.data.examine import ClipFacts
 from mnemoscope.data.layouts import read_layout
 from mnemoscope.data.manifest import make_manifest
 from mnemoscope.data.video import content_fingerprint, write_video
@@ -194,9 +196,13 @@ def test_an_interrupt_does_not_wait_for_the_queue(cohort, monkeypatch):
 
     def slow(path):
         started.append(path)
+        time.sleep(0.02)
+        return ClipFacts()
+
+    def interrupt(done, total):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mnemoscope.data.checks.examine", slow)
     with pytest.raises(KeyboardInterrupt):
-        check(manifest_of(cohort), workers=1)
+        check(manifest_of(cohort), workers=1, progress=interrupt)
     assert len(started) < 6

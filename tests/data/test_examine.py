@@ -88,6 +88,14 @@ def test_a_still_picture_is_frozen_even_through_a_lossy_codec(tmp_path, make_cli
         assert not facts.flat
 
 
+@pytest.mark.parametrize(("flicker", "frozen"), [(2, True), (3, False)])
+def test_a_level_or_two_of_coding_noise_is_not_motion(tmp_path, make_clip, flicker, frozen):
+    frames = np.repeat(make_clip(1), 6, axis=0)
+    frames[1::2] += flicker
+    write_video(tmp_path / "a.mkv", frames, fps=25, codec="ffv1")
+    assert examine(tmp_path / "a.mkv").frozen == frozen
+
+
 def test_one_moving_pixel_is_not_frozen(tmp_path, make_clip):
     frames = np.repeat(make_clip(1), 6, axis=0)
     frames[5, 0, 0] ^= 64

@@ -133,7 +133,7 @@ def test_two_tables_are_doubtful(tmp_path, write_clip):
     write_clip(tmp_path / "a.mkv")
     for name in ("one.csv", "two.csv"):
         write_table(tmp_path / name, file=["a.mkv"])
-    with pytest.raises(InputError, match=r"one\.csv, two\.csv.*--table"):
+    with pytest.raises(InputError, match=r"one\.csv, two\.csv.*--set table.table"):
         read_layout(tmp_path)
 
 

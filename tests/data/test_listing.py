@@ -147,7 +147,7 @@ def test_absent_headings_are_named(tmp_path, columns, missing):
 
 
 def test_a_table_without_files_is_refused(tmp_path):
-    with pytest.raises(InputError, match="--file-column"):
+    with pytest.raises(InputError, match=r"--set table\.file"):
         listed(tmp_path, {"patient": ["p"]}, files=["a.avi"])
 
 
@@ -171,8 +171,8 @@ def test_doubtful_names_are_all_reported(tmp_path):
 
 def test_patients_from_names():
     assert patients_from_names(["p1/a.avi", "p22/b.avi"], r"^p(\d+)/") == ["1", "22"]
-    with pytest.raises(InputError, match=r"q/b\.avi.*--patient-pattern"):
+    with pytest.raises(InputError, match=r"q/b\.avi.*--set table.patient_pattern"):
         patients_from_names(["p1/a.avi", "q/b.avi"], r"^p(\d+)/")
     for pattern in ("(", "p"):
-        with pytest.raises(ConfigError, match="--patient-pattern"):
+        with pytest.raises(ConfigError, match=r"--set table\.patient_pattern"):
             patients_from_names(["p"], pattern)

@@ -91,7 +91,7 @@ def test_colour_keeps_three_channels(rng):
 
 
 def test_crop_box_outside_the_frame_is_refused():
-    with pytest.raises(InputError, match="--crop-box"):
+    with pytest.raises(InputError, match=r"--set frames\.crop_box"):
         fit_frame(np.zeros((4, 4), np.uint8), FrameTransform(height=2, width=2, crop_box=(0, 0, 5, 4)))
 
 
@@ -99,11 +99,11 @@ def test_crop_box_outside_the_frame_is_refused():
     ("field", "value", "message"),
     [
         ("height", 0, "at least 1"),
-        ("color", "blue", "--color"),
-        ("fit", "pad", "--fit"),
-        ("crop_box", (3, 0, 3, 2), "--crop-box"),
-        ("crop_box", (-1, 0, 3, 2), "--crop-box"),
-        ("target_fps", 0.0, "--fps"),
+        ("color", "blue", "--set frames.color"),
+        ("fit", "pad", "--set frames.fit"),
+        ("crop_box", (3, 0, 3, 2), "--set frames.crop_box"),
+        ("crop_box", (-1, 0, 3, 2), "--set frames.crop_box"),
+        ("target_fps", 0.0, "--set frames.target_fps"),
     ],
 )
 def test_bad_fields_are_refused(field, value, message):
@@ -112,7 +112,7 @@ def test_bad_fields_are_refused(field, value, message):
 
 
 def test_all_bad_fields_are_named_at_once():
-    with pytest.raises(ConfigError, match=r"--color.*--fit.*--fps"):
+    with pytest.raises(ConfigError, match=r"--set frames.color.*--set frames.fit.*--set frames.target_fps"):
         FrameTransform(height=4, width=4, color="blue", fit="pad", target_fps=-1.0)
 
 

@@ -2,6 +2,7 @@ import gc
 import os
 import time
 from itertools import count
+from pathlib import Path
 
 import av
 import numpy as np
@@ -59,7 +60,15 @@ def test_batches_together_are_the_clip(tmp_path_factory, n_frames, batch_frames)
     assert np.array_equal(np.concatenate(batches), frames)
 
 
-def test_a_long_clip_is_not_decoded_beyond_the_batch(tmp_path, write_clip, monkeypatch):
+@pytest.mark.parametrize(
+    ("read", "n_decoded"),
+    [
+        (lambda path: next(read_frames(path, NATIVE, batch_frames=5)), 5),
+        (lambda path: read_clip(path, NATIVE, frames=[3, 1]), 4),
+        (lambda path: read_clip(path, NATIVE, max_frames=6), 6),
+    ],
+)
+def test_a_long_clip_is_not_decoded_beyond_what_is_asked(tmp_path, write_clip, monkeypatch, read, n_decoded):
     write_clip(tmp_path / "clip.mkv", n_frames=50)
     decoded, original = count(), video.decode
 
@@ -69,8 +78,8 @@ def test_a_long_clip_is_not_decoded_beyond_the_batch(tmp_path, write_clip, monke
             yield frame
 
     monkeypatch.setattr(video, "decode", counted)
-    next(read_frames(tmp_path / "clip.mkv", NATIVE, batch_frames=5))
-    assert next(decoded) == 5
+    read(tmp_path / "clip.mkv")
+    assert next(decoded) == n_decoded
 
 
 def test_chosen_frames_come_in_the_order_asked(tmp_path, write_clip):
@@ -119,12 +128,13 @@ def test_times_start_with_the_first_frame(tmp_path):
 
 def test_crop_box_error_names_the_file(tmp_path, write_clip):
     write_clip(tmp_path / "clip.mkv")
-    with pytest.raises(InputError, match=r"clip\.mkv.*--crop-box"):
+    with pytest.raises(InputError, match=r"clip\.mkv.*--set frames.crop_box"):
         read_clip(tmp_path / "clip.mkv", FrameTransform(height=4, width=4, crop_box=(0, 0, 99, 9)))
 
 
-def test_names_with_colons_and_percents_are_only_names(tmp_path, write_clip):
-    path = tmp_path / "concat:a%03d|b.mkv"
+def test_names_with_colons_and_percents_are_only_names(tmp_path, write_clip, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("concat:a%03d|b.mkv")
     frames = write_clip(path)
     assert np.array_equal(read_clip(path, NATIVE), frames)
 

@@ -111,9 +111,11 @@ def mixture_problems(manifest: Manifest, facts: Mapping[str, ClipFacts]) -> Iter
     rates = dict(zip(manifest.clips["clip_id"], manifest.clips["fps"], strict=True))
     known = {clip_id: f"{rate:.3g} fps" for clip_id, rate in rates.items() if clip_id in whole and pd.notna(rate)}
     yield from _mixture(
-        sizes, kind="mixed_sizes", remedy="they will be resized: choose how (--fit), or check the source"
+        sizes, kind="mixed_sizes", remedy="they will be resized: choose how (--set frames.fit), or check the source"
     )
-    yield from _mixture(known, kind="mixed_rates", remedy="resample to one rate (--fps) where time matters")
+    yield from _mixture(
+        known, kind="mixed_rates", remedy="resample to one rate (--set frames.target_fps) where time matters"
+    )
 
 
 def _mixture(values: Mapping[str, str], *, kind: str, remedy: str) -> Iterator[Problem]:

@@ -161,7 +161,9 @@ def _table_or_all(folder: Folder, columns: TableColumns) -> pd.DataFrame:
     tables = [path for path in beside if has_file_column(path)] if not columns.file else beside
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
-        raise InputError(f"{folder.root}: expected one table beside the clips, found {names}; choose one (--table)")
+        raise InputError(
+            f"{folder.root}: expected one table beside the clips, found {names}; choose one (--set table.table=FILE)"
+        )
     return _split_by_folder(list_table(folder, tables[0], columns) if tables else _all_files(folder))
 
 

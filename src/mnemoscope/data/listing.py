@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import pandas as pd
 
@@ -50,7 +51,8 @@ class TableColumns:
         patient_pattern: a regular expression searched in the file's path; its first group is the patient.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (read by the configuration, never changed)
+    # Read by the configuration: an unknown setting is refused.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     table: Path | None = None
     file: str | None = None
@@ -193,7 +195,7 @@ def _headings(cells: pd.DataFrame, columns: TableColumns, table: Path) -> dict[s
     if found["path"] is None:
         raise InputError(
             f"{table}: expected a column with file names ({', '.join(USUAL_HEADINGS['path'])}), "
-            f"found {', '.join(cells.columns)}; name it (file=, --file-column)"
+            f"found {', '.join(cells.columns)}; name it (--set table.file=COLUMN)"
         )
     return {column: heading for column, heading in found.items() if heading is not None}
 
@@ -255,11 +257,15 @@ def patients_from_names(paths: Iterable[str], pattern: str) -> list[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ConfigError(f"expected a regular expression, got {pattern!r}: {error} (--patient-pattern)") from error
+        raise ConfigError(
+            f"expected a regular expression, got {pattern!r}: {error} (--set table.patient_pattern=REGEX)"
+        ) from error
     if expression.groups < 1:
-        raise ConfigError(f"expected a pattern with a (group), got {pattern!r} (--patient-pattern)")
+        raise ConfigError(f"expected a pattern with a (group), got {pattern!r} (--set table.patient_pattern=REGEX)")
     matches = {path: expression.search(path) for path in paths}
     missed = [path for path, match in matches.items() if match is None]
     if missed:
-        raise InputError(f"{pattern!r} does not occur in {', '.join(missed[:_MAX_NAMED])} (--patient-pattern)")
+        raise InputError(
+            f"{pattern!r} does not occur in {', '.join(missed[:_MAX_NAMED])} (--set table.patient_pattern=REGEX)"
+        )
     return [match.group(1) for match in matches.values() if match is not None]

@@ -256,7 +256,7 @@ def _drawn(patients: Sequence[str], val_share: float, holdout_share: float, seed
     if patients and n_val + n_holdout >= len(patients):
         raise TooFewSamples(
             f"drawing splits by patient needs more than {n_val + n_holdout} patients, found {len(patients)}; "
-            f"add patients, or give the splits in a table (--table)"
+            f"add patients, or give the splits in a table (--set table.table=FILE)"
         )
     order = generator(seed, "split_patients").permutation(len(patients))
     names = np.repeat(["holdout", "val", "train"], [n_holdout, n_val, len(patients) - n_val - n_holdout])

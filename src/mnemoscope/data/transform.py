@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -32,7 +32,8 @@ class FrameTransform:
             of two equally near). None keeps every frame.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 (read by the configuration, never changed)
+    # Read by the configuration: an unknown setting is refused.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     height: int = 112
     width: int = 112
@@ -42,32 +43,22 @@ class FrameTransform:
     target_fps: float | None = None
 
     def __post_init__(self) -> None:
-        problems = [text for text, wrong in self._rules() if wrong]
+        left, top, right, bottom = self.crop_box or (0, 0, 1, 1)
+        wishes = {
+            "height": (self.height >= 1, "at least 1"),
+            "width": (self.width >= 1, "at least 1"),
+            "color": (self.color in ("gray", "rgb"), "gray or rgb"),
+            "fit": (self.fit in ("letterbox", "crop", "stretch"), "letterbox, crop or stretch"),
+            "crop_box": (0 <= left < right and 0 <= top < bottom, "[left, top, right, bottom], left<right, top<bottom"),
+            "target_fps": (self.target_fps is None or self.target_fps > 0, "above 0"),
+        }
+        problems = [
+            f"expected {field} {wish}, got {getattr(self, field)!r} (--set frames.{field}=…)"
+            for field, (fulfilled, wish) in wishes.items()
+            if not fulfilled
+        ]
         if problems:
             raise ConfigError("frame transform: " + "; ".join(problems))
-
-    def _rules(self) -> list[tuple[str, bool]]:
-        left, top, right, bottom = self.crop_box or (0, 0, 1, 1)
-        return [
-            (f"expected height and width of at least 1, got {self.height}x{self.width}", min(self._size()) < 1),
-            (f"expected color (--color) gray or rgb, got {self.color!r}", self.color not in ("gray", "rgb")),
-            (
-                f"expected fit (--fit) letterbox, crop or stretch, got {self.fit!r}",
-                self.fit not in ("letterbox", "crop", "stretch"),
-            ),
-            (
-                f"expected crop_box (--crop-box) left,top,right,bottom with left<right and top<bottom, "
-                f"got {self.crop_box}",
-                not (0 <= left < right and 0 <= top < bottom),
-            ),
-            (
-                f"expected target_fps (--fps) above 0, got {self.target_fps}",
-                self.target_fps is not None and not self.target_fps > 0,
-            ),
-        ]
-
-    def _size(self) -> tuple[int, int]:
-        return self.height, self.width
 
 
 @dataclass(frozen=True)
@@ -115,7 +106,7 @@ def _cropped(height: int, width: int, transform: FrameTransform) -> Box:
     if right > width or bottom > height:
         raise InputError(
             f"crop_box {transform.crop_box} (left, top, right, bottom) does not lie inside a frame of "
-            f"width {width} and height {height}; choose a smaller one (--crop-box)"
+            f"width {width} and height {height}; choose a smaller one (--set frames.crop_box=[LEFT,TOP,RIGHT,BOTTOM])"
         )
     return (float(left), float(top), float(right), float(bottom))
 

@@ -65,7 +65,7 @@ def read_frames(path: Path, transform: FrameTransform, *, batch_frames: int = 64
         UnreadableClip: when it cannot be opened, or where decoding breaks off.
     """
     if batch_frames < 1:
-        raise InputError(f"expected batch_frames of at least 1, got {batch_frames} (--batch-frames)")
+        raise InputError(f"expected batch_frames of at least 1, got {batch_frames}")
     images = _fitted(_timed(path, transform), transform, path)
     while batch := list(islice(images, batch_frames)):
         yield np.stack(batch)
@@ -123,7 +123,7 @@ def update_fingerprint(digest: hashlib.blake2b, image: np.ndarray) -> None:
 def _video_file(path: Path) -> Path:
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; correct the path or the manifest's root (--root)")
+        raise InputError(f"{path}: no such file; correct the path or the manifest's root")
     if path.suffix.lower() in LATENT_SUFFIXES:
         raise InputError(f"{path}: expected a video, found a ready latent; read it with data.tensors.read_latent")
     return path
@@ -136,7 +136,7 @@ def _timed(path: Path, transform: FrameTransform) -> Iterator[TimedFrame]:
     if probe(path).fps is None:
         raise InputError(
             f"{path}: resampling to {transform.target_fps:g} fps needs the clip's own rate and its header has none; "
-            f"leave target_fps out (--fps)"
+            f"leave target_fps out (--set frames.target_fps)"
         )
     return resample(frames, target_fps=transform.target_fps)
 

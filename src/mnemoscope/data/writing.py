@@ -44,7 +44,7 @@ def write_video(path: Path, frames: np.ndarray, *, fps: float, codec: Codec = "m
     _check_numbers(path, codec, fps=fps, quality=quality)
     with (
         whole_file(path) as part,
-        av.open(str(part), "w", format=container_format, options=_REPEATABLE) as container,
+        av.open(f"file:{part}", "w", format=container_format, options=_REPEATABLE) as container,
     ):
         stream = _add_stream(container, frames, codec, Fraction(fps).limit_denominator(60_000), quality)
         pixel_format = _pixel_format(codec, colour=frames.ndim == 4)
