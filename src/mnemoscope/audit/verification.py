@@ -48,14 +48,14 @@ class Decisions:
 
 def auc(same: np.ndarray, different: np.ndarray) -> float:
     """Probability that a same-patient pair scores above a different-patient pair, ties counting one half."""
-    scores = np.concatenate([same, different])
-    return _weighted_auc(scores, np.arange(len(scores)) < len(same), np.ones(len(scores)))
+    ranked = _Ranked.of(same, different)
+    return ranked.auc(np.ones(len(ranked.place)))
 
 
 def auc_by_patient(pairs: PairScores, *, rng: np.random.Generator, rounds: int = BOOTSTRAP_ROUNDS) -> Estimate:
     """AUC with its interval from resampling patients."""
-    scores, same, patients = _joined(pairs)
-    return patient_bootstrap(lambda weight: _weighted_auc(scores, same, weight), patients, rng=rng, rounds=rounds)
+    ranked = _Ranked.of(pairs.same, pairs.different)
+    return patient_bootstrap(ranked.auc, _patients(pairs), rng=rng, rounds=rounds)
 
 
 def tpr_at_fpr(pairs: PairScores, fpr: float, *, rng: np.random.Generator, rounds: int = BOOTSTRAP_ROUNDS) -> Estimate:
@@ -69,14 +69,8 @@ def tpr_at_fpr(pairs: PairScores, fpr: float, *, rng: np.random.Generator, round
             f"a false-positive rate of {fpr:g} needs at least {int(np.ceil(1 / fpr))} different-patient pairs, "
             f"got {len(pairs.different)}; add holdout patients"
         )
-    scores, same, patients = _joined(pairs)
-
-    def rate(weight: np.ndarray) -> float:
-        threshold = _threshold(scores[~same], weight[~same], fpr)
-        total = weight[same].sum()
-        return float(weight[same][scores[same] > threshold].sum() / total) if total else float("nan")
-
-    return patient_bootstrap(rate, patients, rng=rng, rounds=rounds)
+    ranked = _Ranked.of(pairs.same, pairs.different)
+    return patient_bootstrap(lambda weight: ranked.tpr(weight, fpr), _patients(pairs), rng=rng, rounds=rounds)
 
 
 def decisions(same: np.ndarray, different: np.ndarray, *, threshold: float = 0.0) -> Decisions:
@@ -99,27 +93,48 @@ def top1_by_patient(
     )
 
 
-def _joined(pairs: PairScores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    scores = np.concatenate([pairs.same, pairs.different]).astype(np.float64)
-    patients = np.concatenate([pairs.same_patient, pairs.different_patient])
-    return scores, np.arange(len(scores)) < len(pairs.same), patients
+def _patients(pairs: PairScores) -> np.ndarray:
+    return np.concatenate([pairs.same_patient, pairs.different_patient])
 
 
-def _weighted_auc(scores: np.ndarray, same: np.ndarray, weight: np.ndarray) -> float:
-    _, place = np.unique(scores, return_inverse=True)
-    up = np.bincount(place, weights=weight * same)
-    down = np.bincount(place, weights=weight * ~same)
-    if up.sum() == 0 or down.sum() == 0:
-        return float("nan")
-    below = np.cumsum(down) - down
-    return float((up * (below + down / 2)).sum() / (up.sum() * down.sum()))
+@dataclass(frozen=True)
+class _Ranked:
+    """Pairs by their place among the distinct scores, lowest 0; sorted once, weighed anew by each resample.
 
+    Attributes:
+        place: same-patient pairs first, (S + R,).
+        n_same: S.
+        n_places: number of distinct scores K.
+    """
 
-def _threshold(scores: np.ndarray, weight: np.ndarray, fpr: float) -> float:
-    """Lowest of the scores that at most a share ``fpr`` of the weight exceeds."""
-    order = np.argsort(-scores, kind="stable")
-    ranked, mass = scores[order], np.cumsum(weight[order])
-    _, first = np.unique(-ranked, return_index=True)
-    above = np.concatenate([[0.0], mass])[first]
-    allowed = np.flatnonzero(above <= fpr * mass[-1] + 1e-12)
-    return float(ranked[first[allowed[-1]]])
+    place: np.ndarray
+    n_same: int
+    n_places: int
+
+    @classmethod
+    def of(cls, same: np.ndarray, different: np.ndarray) -> "_Ranked":
+        distinct, place = np.unique(np.concatenate([same, different]).astype(np.float64), return_inverse=True)
+        return cls(place, len(same), len(distinct))
+
+    def mass(self, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weight of same and of different pairs at each place, (K,) each; ``weight`` is (S + R,)."""
+        kinds = (slice(None, self.n_same), slice(self.n_same, None))
+        same, different = (np.bincount(self.place[k], weights=weight[k], minlength=self.n_places) for k in kinds)
+        return same, different
+
+    def auc(self, weight: np.ndarray) -> float:
+        """NaN if all pairs of weight are of one kind."""
+        same, different = self.mass(weight)
+        if same.sum() == 0 or different.sum() == 0:
+            return float("nan")
+        below = np.cumsum(different) - different
+        return float((same * (below + different / 2)).sum() / (same.sum() * different.sum()))
+
+    def tpr(self, weight: np.ndarray, fpr: float) -> float:
+        """Share of same pairs above the lowest score that at most a share ``fpr`` of the different ones exceeds."""
+        same, different = self.mass(weight)
+        if same.sum() == 0:
+            return float("nan")
+        above = different.sum() - np.cumsum(different)
+        threshold = int(np.argmax(above <= fpr * different.sum() + 1e-12))
+        return float(same[threshold + 1 :].sum() / same.sum())
