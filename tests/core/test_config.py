@@ -134,3 +134,15 @@ def test_known_keys_are_the_dotted_names() -> None:
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Audit().__setattr__("percentile", 3.0)
+
+
+class Stage(Config):
+    loop: Loop = Loop(epochs=40)
+    audit: Audit = Audit()
+
+
+def test_a_group_given_in_part_keeps_the_other_choices_of_its_default() -> None:
+    found = resolve(Stage, assignments=["loop.learning_rate=0.5", "audit.loop.learning_rate=0.25"], given={})
+    assert found.loop == Loop(epochs=40, learning_rate=0.5)
+    assert found.audit.loop == Loop(epochs=10, learning_rate=0.25)
+    assert build(Stage, {"loop": Loop(epochs=7)}).loop == Loop(epochs=7)

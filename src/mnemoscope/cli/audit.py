@@ -84,7 +84,8 @@ def command(
         if dry_run:
             channels = LATENT_CHANNELS if config.space == "latent" else 1
             recipe = training_recipe(config, channels=channels).model_dump(mode="json")
-            show_plan(config.model_copy(update={"reid": recipe}), real=real, synthetic=synthetic, out=out)
+            places = {"real": real, "synthetic": synthetic, "out": out}
+            show_plan(config.model_copy(update={"reid": recipe}), places)
             return
         result = audited(real, synthetic, out, config, progress).result
         if as_json:

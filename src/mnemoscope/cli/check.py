@@ -10,6 +10,7 @@ from pydantic import Field
 
 from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
 from mnemoscope.core.config import Config
+from mnemoscope.core.files import whole_file
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import input_folder
 from mnemoscope.data.checks import CheckReport, Expectation
@@ -83,12 +84,13 @@ def command(
     with answering(verbose=verbose) as progress:
         config = resolved(CheckConfig, config_file=config_file, assignments=assignments, given=given)
         if dry_run:
-            show_plan(config, folder=folder)
+            show_plan(config, {"folder": folder})
             return
         report = check(folder, config=config, progress=progress)
         table = report.to_table()
         if csv is not None:
-            table.to_csv(csv, index=False)
+            with whole_file(csv) as temporary:
+                table.to_csv(temporary, index=False)
         show_json(table.to_dict(orient="records")) if as_json else click.echo(_told(table, len(report.facts)))
     if report.errors:
         sys.exit(1)

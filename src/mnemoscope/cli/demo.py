@@ -134,7 +134,7 @@ def command(
     with answering(verbose=verbose) as progress:
         config = resolved(DemoConfig, config_file=config_file, assignments=assignments, given=given)
         if dry_run:
-            show_plan(config, out=out)
+            show_plan(config, {"out": out})
             return
         finished, truth = demo(out=out, config=config, progress=progress)
         if as_json:

@@ -161,7 +161,7 @@ def command(
     with answering(verbose=verbose) as progress:
         config = resolved(EncodeConfig, config_file=config_file, assignments=assignments, given=given)
         if dry_run:
-            show_plan(config, folders=folders, out=out)
+            show_plan(config, {"folders": ", ".join(map(str, folders)), "out": out, "scaling from": scaling_from})
             return
         store = encode(*folders, out=out, config=config, scaling_from=scaling_from, progress=progress)
         found = {"store": store.folder, "clips": len(store.clips), "frames": store.n_frames, "shape": store.frame_shape}

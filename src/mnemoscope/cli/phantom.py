@@ -115,7 +115,7 @@ def command(
     with answering(verbose=verbose):
         config = resolved(PhantomConfig, config_file=config_file, assignments=assignments, given=given)
         if dry_run:
-            show_plan(config, out=out, synthetic=synthetic)
+            show_plan(config, {"out": out, "synthetic": synthetic})
             return
         real, planted = phantom(out, config=config, synthetic=synthetic)
         truth = truth_path(planted) if planted else None

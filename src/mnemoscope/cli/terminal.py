@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -20,7 +20,6 @@ from mnemoscope.core.files import disk_errors
 from mnemoscope.core.progress import Progress, unwatched
 
 C = TypeVar("C", bound=Config)
-_FLAGS_APART = {bool}
 
 
 def settings(kind: type[Config]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -98,10 +97,10 @@ def resolved(kind: type[C], *, config_file: Path | None, assignments: tuple[str,
     return resolve(kind, file=config_file, assignments=assignments, given=given)
 
 
-def show_plan(config: Config, **more: Any) -> None:
-    """Prints the resolved configuration as YAML."""
-    values = {name: str(value) for name, value in more.items()} | config.model_dump(mode="json")
-    click.echo(yaml.safe_dump(values, sort_keys=False), nl=False)
+def show_plan(config: Config, places: Mapping[str, object]) -> None:
+    """Prints the resolved configuration as YAML that ``--config`` takes; files and folders stand in its comments."""
+    lines = [f"# {name}: {place}\n" for name, place in places.items()]
+    click.echo("".join(lines) + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), nl=False)
 
 
 def show_json(values: Any) -> None:

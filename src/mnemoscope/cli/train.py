@@ -134,7 +134,8 @@ def reid(
     with answering(verbose=verbose) as progress:
         config = resolved(ReidConfig, config_file=config_file, assignments=assignments, given=given)
         if dry_run:
-            show_plan(config.recipe(LatentStore(store)), store=store, out=out, seed=config.seed)
+            recipe = config.recipe(LatentStore(store)).model_dump(mode="json")
+            show_plan(config.model_copy(update={"reid": recipe}), {"store": store, "out": out})
             return
         train_reid_model(store=store, out=out, config=config, progress=progress)
         _say(out / "reid" / "model", as_json)
@@ -162,7 +163,7 @@ def vae(
     with answering(verbose=verbose) as progress:
         config = resolved(VaeConfig, config_file=config_file, assignments=assignments, given=given)
         if dry_run:
-            show_plan(config, store=store, out=out)
+            show_plan(config, {"store": store, "out": out})
             return
         _say(train_vae_model(store=store, out=out, config=config, progress=progress), as_json)
 

@@ -7,15 +7,29 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mnemoscope.core.errors import ConfigError
 
 
 class Config(BaseModel):
-    """Base of every configuration: immutable, and an unknown key is an error."""
+    """Base of every configuration: immutable, and an unknown key is an error.
+
+    A group that is given in part keeps the other choices of its default: ``loop.epochs=3`` leaves the batch size that
+    this stage chose alone.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_groups(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        groups = {name: field.default for name, field in cls.model_fields.items() if isinstance(field.default, Config)}
+        given = {name: values[name] for name in groups if isinstance(values.get(name), Mapping)}
+        # Only what the default itself chose: the rest is the group's own business, such as its presets.
+        return {**values} | {k: merged(groups[k].model_dump(exclude_unset=True), v) for k, v in given.items()}
 
 
 C = TypeVar("C", bound=Config)
