@@ -33,13 +33,13 @@ def bare_pyav(path: Path, pixel_format: str) -> None:
 
 
 def rates(actions: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Best frames per second of each action, measured in turns."""
+    """Best frames per second of processor time of each action, measured in turns."""
     best = dict.fromkeys(actions, float("inf"))
     for _ in range(_REPEATS):
         for name, action in actions.items():
-            start = time.thread_time()
+            start = time.process_time()
             action()
-            best[name] = min(best[name], time.thread_time() - start)
+            best[name] = min(best[name], time.process_time() - start)
     return {name: _N_FRAMES / seconds for name, seconds in best.items()}
 
 
@@ -70,8 +70,9 @@ def _row(name: str, rate: float, fps: dict[str, float]) -> Row:
         unit="frames/s",
         peer=f"{peer}, {fps[peer]:.0f} frames/s",
         ratio=rate / fps[peer],
-        target=1.0,
-        note="source frames per second of processor time, one thread",
+        # Resizing is more than PyAV is asked for here; the others do the same work.
+        target=None if "resized" in name else 1.0,
+        note="source frames per second of processor time",
     )
 
 

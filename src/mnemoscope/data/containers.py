@@ -126,7 +126,7 @@ def _converter(color: Color, path: Path) -> Callable[[av.VideoFrame], np.ndarray
         if color == "gray" and frame.format.name in _LUMA_IS_GRAY:
             return _luma(frame)
         try:
-            return reformatter.reformat(frame, format=target).to_ndarray()
+            return reformatter.reformat(frame, format=target, threads=1).to_ndarray()
         except (FFmpegError, ValueError) as error:
             raise UnreadableClip(f"{path}: {frame.format.name} cannot become {target}: {_reason(error)}") from error
 

@@ -112,7 +112,9 @@ def _to_av_frame(frame: np.ndarray, pixel_format: str) -> av.VideoFrame:
     if frame.ndim == 2 and pixel_format == "yuvj420p":
         return _luma_frame(frame)
     source_format = "gray" if frame.ndim == 2 else "rgb24"
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=source_format).reformat(format=pixel_format)
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=source_format).reformat(
+        format=pixel_format, threads=1
+    )
 
 
 def _luma_frame(frame: np.ndarray) -> av.VideoFrame:
