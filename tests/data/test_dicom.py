@@ -9,6 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage
 
 from mnemoscope.core.errors import InputError
 from mnemoscope.data.dicom import hash_patient_id, is_dicom, probe_dicom, read_patient_id
+from mnemoscope.data.examine import ClipFacts, examine
 from mnemoscope.data.video import FrameTransform, UnreadableClip, content_fingerprint, probe, read_clip
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -210,3 +211,17 @@ def test_hash_needs_the_salt_and_repeats():
     assert first != "7"
     with pytest.raises(InputError, match="--patient-salt"):
         hash_patient_id("MRN-7", salt="short")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize(
+    "name", ["SC_rgb_rle_2frame.dcm", "SC_ybr_full_422_uncompressed.dcm", "SC_rgb_small_odd_jpeg.dcm", "image_dfl.dcm"]
+)
+def test_any_damage_gives_facts_and_never_an_exception(tmp_path, rng, name):
+    original = (BUNDLED / name).read_bytes()
+    for _ in range(30):
+        data = bytearray(original)
+        for i in rng.integers(0, min(len(data), 1500), rng.integers(1, 12)):
+            data[i] = rng.integers(256)
+        (tmp_path / "a.dcm").write_bytes(data[: int(len(data) * rng.uniform(0.2, 1))])
+        assert isinstance(examine(tmp_path / "a.dcm"), ClipFacts)
