@@ -18,7 +18,7 @@ test: $(STAMP) ## Run every test
 	$(BIN)/python -m pytest
 
 bench: $(STAMP) ## Measure speed against the neighbours, on this machine
-	$(BIN)/mnemoscope bench
+	$(BIN)/mnemoscope bench --write
 
 lint: $(STAMP) ## Check layout and habits of the code
 	$(BIN)/ruff format --check .

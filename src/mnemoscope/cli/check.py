@@ -99,7 +99,8 @@ def command(
 def _told(table: pd.DataFrame, clips: int) -> str:
     errors = int((table["severity"] == "error").sum())
     lines = [
-        f"{row.severity:8}{row.kind}: {row.file or row.clip_id or 'the set'}: {row.detail} → {row.remedy}"
-        for row in table.itertuples()
+        f"{row['severity']:8}{row['kind']}: {row['file'] or row['clip_id'] or 'the set'}: {row['detail']} → "
+        f"{row['remedy']}"
+        for row in table.to_dict(orient="records")
     ]
     return "\n".join([*lines, f"{clips} clips, {errors} errors, {len(table) - errors} warnings"])

@@ -78,19 +78,19 @@ def nearest_pairs(finished: Finished, frames: FrameTransform) -> list[PairPictur
         return []
     closest = finished.samples.sort_values(["p_max", "clip_id"], ascending=[False, True]).head(MOST_PAIRS)
     pairs = []
-    for row in closest.itertuples():
-        files = finished.synthetic_files[str(row.clip_id)], finished.real_files[str(row.nearest_clip_id)]
+    for row in closest.to_dict(orient="records"):
+        files = finished.synthetic_files[row["clip_id"]], finished.real_files[row["nearest_clip_id"]]
         if any(file.suffix in LATENT_SUFFIXES for file in files):
             continue
         pairs.append(
             PairPicture(
-                synthetic=_frame(files[0], int(row.query_frame), frames),
-                train=_frame(files[1], int(row.gallery_frame), frames),
-                synthetic_clip_id=str(row.clip_id),
-                train_clip_id=str(row.nearest_clip_id),
-                train_patient_id=str(row.nearest_patient_id),
-                similarity=float(row.p_max),
-                flagged=bool(row.flagged),
+                synthetic=_frame(files[0], int(row["query_frame"]), frames),
+                train=_frame(files[1], int(row["gallery_frame"]), frames),
+                synthetic_clip_id=row["clip_id"],
+                train_clip_id=row["nearest_clip_id"],
+                train_patient_id=row["nearest_patient_id"],
+                similarity=float(row["p_max"]),
+                flagged=bool(row["flagged"]),
             )
         )
     return pairs

@@ -63,7 +63,8 @@ class Vae:
         seed: int = 0,
     ) -> None:
         self._torch_dtype = _torch_dtype(precision, device)
-        self.network = network.to(device, self._torch_dtype, memory_format=torch.channels_last).eval()
+        movable: Any = network  # diffusers' mixins hide torch's methods from type checkers
+        self.network = movable.to(device, self._torch_dtype, memory_format=torch.channels_last).eval()
         self.device = device
         self.posterior = posterior
         self.seed = seed

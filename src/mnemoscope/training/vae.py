@@ -1,7 +1,7 @@
 """Training the VAE on frames: reconstruction and a weak pull of the latents towards a standard normal."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -51,8 +51,9 @@ class VaeTraining(Config):
 class VaeTask:
     """The VAE stage, as the training loop wants it. Frames are gray, 8-bit, in an image-space store."""
 
-    def __init__(self, network: AutoencoderKL, store: LatentStore, *, recipe: VaeTraining, seed: int) -> None:
-        self.network: nn.Module = network.to(memory_format=torch.channels_last)
+    # Any: diffusers' mixins hide torch's methods from type checkers.
+    def __init__(self, network: Any, store: LatentStore, *, recipe: VaeTraining, seed: int) -> None:
+        self.network: nn.Module = network
         self._recipe, self._seed = recipe, seed
         self._frames = store.frame_pool()
         clips, val = store.of_split("train"), store.of_split("val")
@@ -76,7 +77,7 @@ class VaeTask:
         """Reconstruction from a drawn latent, mean over pixels, plus the weighted KL on the same scale."""
         x = batch["frames"]
         noise = torch.Generator(x.device).manual_seed(derive_seed(self._seed, "posterior", step))
-        plain: AutoencoderKL = getattr(network, "module", network)
+        plain: Any = getattr(network, "module", network)
         posterior = plain.encode(x).latent_dist
         decoded = plain.decode(posterior.sample(generator=noise)).sample.float()
         error = F.l1_loss(decoded, x) if self._recipe.reconstruction == "l1" else F.mse_loss(decoded, x)
@@ -84,17 +85,17 @@ class VaeTask:
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """PSNR (dB, peak 255, mean over frames of val patients, from the posterior mean); ``loss`` is its negative."""
+        plain: Any = network
         psnr = []
         for block in np.array_split(self._val, max(1, len(self._val) // 32)):
             x = self._tensor(block).to(device)
-            y = network.decode(network.encode(x).latent_dist.mean).sample.float().clamp(-1, 1)
+            y = plain.decode(plain.encode(x).latent_dist.mean).sample.float().clamp(-1, 1)
             psnr.append((10 * torch.log10(4.0 / (x - y).square().mean(dim=(1, 2, 3)))).cpu().numpy())
         value = float(np.concatenate(psnr).mean())
         return {"loss": -value, "psnr_db": value}
 
     def _tensor(self, numbers: np.ndarray) -> Tensor:
-        x = torch.from_numpy(pixels_to_unit(self._frames[numbers]))
-        return x.contiguous(memory_format=torch.channels_last)
+        return torch.from_numpy(pixels_to_unit(self._frames[numbers]))
 
 
 def train_vae(
@@ -114,7 +115,7 @@ def train_vae(
     if store.record.space != "image":
         raise InputError(f"{store.folder}: holds latents; a VAE trains on frames (mnemoscope encode --space image)")
     with named_weights(seed, "vae"):
-        network = small_vae(channels=recipe.channels)
+        network: Any = small_vae(channels=recipe.channels)
     task = VaeTask(network, store, recipe=recipe, seed=seed)
     state = train(task, recipe.loop, out / "training", seed=seed, device=device, progress=progress)
     with whole_folder(out / "model") as temporary:
