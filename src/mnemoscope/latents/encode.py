@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mnemoscope.core.errors import InputError, Mismatch
+from mnemoscope.core.errors import InputError, Mismatch, OutputConflict, TooFewSamples
 from mnemoscope.core.files import file_fingerprint, value_fingerprint
 from mnemoscope.data.clips import LATENT_SUFFIXES
 from mnemoscope.data.manifest import Manifest
@@ -18,7 +18,8 @@ from mnemoscope.data.tensors import read_latent
 from mnemoscope.data.transform import FrameTransform
 from mnemoscope.data.video import read_clip
 from mnemoscope.latents.scaling import Scaling
-from mnemoscope.latents.store import LatentStore, Space, StoreRecord, StoreWriter
+from mnemoscope.latents.store import LatentStore, Space, StoreRecord, is_store
+from mnemoscope.latents.writer import StoreWriter
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,9 @@ def encode_set(
     max_frames: int | None = None,
     on_clip: Callable[[int], None] = lambda frames: None,
 ) -> LatentStore:
-    """Encodes every clip of a manifest into the store ``out``; what a broken-off call finished is kept.
+    """Encodes every clip of a manifest into the store ``out``; what a broken-off call for the same clips and settings
+
+    finished is kept.
 
     Args:
         manifest: the clips.
@@ -102,19 +105,15 @@ def encode_set(
     Raises:
         InputError: for an unreadable clip, naming it.
         Mismatch: if ready latents do not have the encoder's shape.
+        TooFewSamples: if the scaling is to come from train clips and there are none.
+        OutputConflict: if ``out`` is a finished store of other clips or settings.
     """
     shape = encoder.frame_shape(transform.height, transform.width)
-    writer = StoreWriter(out, frame_shape=shape, dtype=encoder.dtype)
-    pairs = list(zip(manifest.clips["clip_id"], manifest.files, strict=True))
-    waiting = [(clip_id, file) for clip_id, file in pairs if clip_id not in writer.done]
-    if len(waiting) < len(pairs):
-        log.info("%d of %d clips were encoded before", len(pairs) - len(waiting), len(pairs))
-    for clip_id, frames in _decoded_ahead(waiting, transform, max_frames):
-        latents = frames if frames.dtype == np.float16 else encoder.encode(frames, clip_id=clip_id)
-        if latents.shape[1:] != shape:
-            raise Mismatch(f"{clip_id}: expected latents of shape {shape}, found {latents.shape[1:]}")
-        writer.append(clip_id, latents)
-        on_clip(len(latents))
+    if scaling is None and "train" not in set(manifest.clips["split"]):
+        raise TooFewSamples(
+            f"{manifest.root}: expected train clips to take the scaling constants from, found none; "
+            f"give the train store's constants (mnemoscope encode --scaling-from STORE) or a split (--split train)"
+        )
 
     def record(constants: Scaling) -> StoreRecord:
         return StoreRecord(
@@ -127,7 +126,34 @@ def encode_set(
             scaling=constants,
         )
 
+    if is_store(out):
+        return _finished(out, manifest, record, scaling)
+    writer = StoreWriter(out, frame_shape=shape, dtype=encoder.dtype)
+    pairs = list(zip(manifest.clips["clip_id"], manifest.files, strict=True))
+    waiting = [(clip_id, file) for clip_id, file in pairs if clip_id not in writer.done]
+    if len(waiting) < len(pairs):
+        log.info("%d of %d clips were encoded before", len(pairs) - len(waiting), len(pairs))
+    for clip_id, frames in _decoded_ahead(waiting, transform, max_frames):
+        latents = frames if frames.dtype == np.float16 else encoder.encode(frames, clip_id=clip_id)
+        if latents.shape[1:] != shape:
+            raise Mismatch(
+                f"{clip_id}: expected latents of shape {shape} from this encoder and frame size, found "
+                f"{latents.shape[1:]}; choose the VAE that made them (--vae) or their size (--set frames.height=…)"
+            )
+        writer.append(clip_id, latents)
+        on_clip(len(latents))
     return writer.finish(manifest.clips, record, scaling=scaling)
+
+
+def _finished(
+    out: Path, manifest: Manifest, record: Callable[[Scaling], StoreRecord], scaling: Scaling | None
+) -> LatentStore:
+    """The store that an earlier call finished just before it was stopped."""
+    store = LatentStore(out)
+    same_clips = list(store.clips["clip_id"]) == list(manifest.clips["clip_id"])
+    if not same_clips or store.record != record(scaling or store.record.scaling):
+        raise OutputConflict(f"{out}: a finished store of other clips or settings; choose another --out")
+    return store
 
 
 def _decoded_ahead(
@@ -136,8 +162,9 @@ def _decoded_ahead(
     """Clips in order, the next one being decoded while the caller works on the present one."""
 
     def load(file: Path) -> np.ndarray:
-        if file.suffix in LATENT_SUFFIXES:
-            return read_latent(file)[:max_frames].astype(np.float16)
+        if file.suffix.lower() in LATENT_SUFFIXES:
+            with np.errstate(over="ignore"):  # the writer refuses infinite latents, naming the clip
+                return read_latent(file)[:max_frames].astype(np.float16)
         return read_clip(file, transform, max_frames=max_frames)
 
     with ThreadPoolExecutor(max_workers=1) as pool:

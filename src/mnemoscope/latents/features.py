@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mnemoscope.core.errors import DegenerateValues, TooFewSamples
+from mnemoscope.core.errors import DegenerateValues, InputError, TooFewSamples
 from mnemoscope.latents.store import LatentStore
 
 Embed = Callable[[np.ndarray], np.ndarray]
@@ -38,8 +38,15 @@ def strided_frames(n_frames: int, count: int | None, *, offset_share: float = 0.
     Args:
         n_frames: frames of the clip, at least 1.
         count: how many; None means every frame.
-        offset_share: 0–1, moves all of them by this share of their distance: 0.5 gives the frames in between.
+        offset_share: in [0, 1), moves all of them by this share of their distance: 0.5 gives the frames in between.
+
+    Raises:
+        InputError: if fewer than one frame is asked for.
     """
+    if count is not None and count < 1:
+        raise InputError(
+            f"expected at least one frame per clip, got {count}; raise it, or take all (--set …_frames=all)"
+        )
     if count is None or count >= n_frames:
         return np.arange(n_frames)
     return np.floor((np.arange(count) + offset_share) * n_frames / count).astype(np.int64)

@@ -54,15 +54,22 @@ class Scaling:
 
         with one set of constants), ``standard`` to mean 0 and standard deviation 1. Nothing is clipped.
         """
-        if latents.shape[-3] != self.channels:
-            raise Mismatch(f"expected latents with {self.channels} channels, got {latents.shape[-3]}")
+        self._require_channels(latents)
         shift, scale = self._affine(mode)
         return (latents.astype(np.float32) - shift) * scale
 
     def invert(self, scaled: np.ndarray, mode: ScalingMode) -> np.ndarray:
         """The latents that :meth:`apply` would turn into ``scaled`` (…, C, h, w), float32."""
+        self._require_channels(scaled)
         shift, scale = self._affine(mode)
         return scaled.astype(np.float32) / scale + shift
+
+    def _require_channels(self, values: np.ndarray) -> None:
+        if values.shape[-3] != self.channels:
+            raise Mismatch(
+                f"expected latents with the {self.channels} channels of the train set, got {values.shape[-3]}; "
+                f"encode both sets with one VAE (--vae)"
+            )
 
     def _affine(self, mode: ScalingMode) -> tuple[np.ndarray, np.ndarray]:
         low, high, mean, std = (
@@ -106,7 +113,10 @@ class ScalingSums:
     def scaling(self) -> Scaling:
         """The constants of everything taken so far."""
         if self.total is None or self.squares is None or self.low is None or self.high is None:
-            raise DegenerateValues("expected at least one train frame to take the scaling from, found none")
+            raise DegenerateValues(
+                "expected at least one train frame to take the scaling from, found none; add train clips, or take "
+                "the train store's constants (mnemoscope encode --scaling-from STORE)"
+            )
         mean = self.total / self.count
         std = np.sqrt(np.maximum(self.squares / self.count - mean**2, 0.0))
         return Scaling(*(tuple(float(v) for v in a) for a in (self.low, self.high, mean, std)))
