@@ -1,7 +1,7 @@
 """Privacy: which synthetic clips are too similar to a train clip, and whether there are more than chance brings."""
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from mnemoscope.audit.intervals import share_difference, wilson
 from mnemoscope.audit.threshold import privacy_threshold
@@ -68,5 +68,8 @@ def flag_count_p(flagged: int, n_synthetic: int, innocents_above: int, n_holdout
     With a of M innocents above tau, the rate at which a new innocent exceeds the highest unflagged one is
     Beta(a + 1, M − a), so the count is beta-binomial; this is slightly conservative, because tau lies above that clip.
     """
+    if flagged == 0:
+        return 1.0
     null = stats.betabinom(n_synthetic, innocents_above + 1, n_holdout - innocents_above)
-    return float(null.sf(flagged - 1))
+    # The tail itself is summed: as one minus the rest, a rare count would come out as 0 or as rounding noise.
+    return float(min(1.0, np.exp(special.logsumexp(null.logpmf(np.arange(flagged, n_synthetic + 1))))))

@@ -1,0 +1,117 @@
+from dataclasses import replace
+
+import pytest
+
+from mnemoscope.audit.run.assess import NOT_TESTED
+from mnemoscope.audit.verdict import Limits, decide
+from mnemoscope.core.types import Estimate, Privacy, SetSize, Verdict, Verification
+
+SETS = {"train": SetSize(500, 400), "holdout": SetSize(100, 90), "synthetic": SetSize(50, 50)}
+GOOD = Verification(
+    space="latent",
+    preset="default",
+    auc=Estimate(0.99, 0.95, 1.0),
+    top1=Estimate(0.9, 0.8, 1.0),
+    tpr_at_fpr={},
+    accuracy=1.0,
+    f1=1.0,
+    precision=1.0,
+    recall=1.0,
+    confusion=((1, 0), (0, 1)),
+)
+QUIET = Privacy(
+    percentile=95.0,
+    tau=6.0,
+    flagged=3,
+    flag_rate=Estimate(0.06, 0.02, 0.16),
+    excess_rate=Estimate(0.01, -0.04, 0.06),
+    p_value=0.4,
+    fdr_rate=0.1,
+    fdr_flagged=0,
+)
+LEAK = replace(QUIET, flagged=20, flag_rate=Estimate(0.4, 0.3, 0.5), excess_rate=Estimate(0.35, 0.2, 0.5), p_value=1e-6)
+POWER = Estimate(0.9, 0.8, 0.95)
+
+
+def verdict(**changes: object) -> Verdict:
+    said = {"sets": SETS, "verification": GOOD, "privacy": QUIET, "other_frame_tpr": POWER} | changes
+    return decide(**said, not_tested=["labels"])
+
+
+def test_silence_of_an_instrument_that_hears_is_a_pass() -> None:
+    found = verdict()
+    assert found.status == "pass"
+    assert found.reasons == [
+        "3 synthetic clips (6.0%) are flagged, no more than real clips of other patients would be (p = 0.4, limit 0.01)"
+    ]
+    assert found.not_tested == ["labels"]
+
+
+def test_a_leak_is_a_fail_with_its_size_and_limit() -> None:
+    found = verdict(privacy=LEAK)
+    assert found.status == "fail"
+    assert len(found.reasons) == 1
+    for part in ("20 synthetic clips (40.0%)", "+35.0% [+20.0%, +50.0%]", "p = 1e-06, limit 0.01"):
+        assert part in found.reasons[0]
+
+
+DOUBTS = {
+    "auc": ({"verification": replace(GOOD, auc=Estimate(0.97, 0.949, 0.99))}, "AUC 0.970 [0.949, 0.990], needed 0.95"),
+    "power": ({"other_frame_tpr": Estimate(0.9, 0.799, 0.95)}, "flags 90.0% [79.9%, 95.0%], needed 80%"),
+    "unmeasured": ({"other_frame_tpr": None}, "all train frames are in use"),
+    "holdout": ({"sets": SETS | {"holdout": SetSize(99, 90)}}, "only 99 holdout clips; at least 100"),
+    "synthetic": ({"sets": SETS | {"synthetic": SetSize(49, 49)}}, "only 49 synthetic clips; at least 50"),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTS)
+def test_each_doubt_alone_makes_silence_inconclusive(name: str) -> None:
+    changes, words = DOUBTS[name]
+    found = verdict(**changes)
+    assert found.status == "inconclusive"
+    assert len(found.reasons) == 1
+    assert words in found.reasons[0]
+
+
+@pytest.mark.parametrize("name", DOUBTS)
+def test_a_leak_that_is_seen_is_a_fail_whatever_the_doubt(name: str) -> None:
+    changes, words = DOUBTS[name]
+    found = verdict(privacy=LEAK, **changes)
+    assert found.status == "fail"
+    assert "beyond what innocents show" in found.reasons[0]
+    assert words in found.reasons[1]
+
+
+def test_all_doubts_are_told_at_once() -> None:
+    changes: dict[str, object] = {name: value for key in DOUBTS for name, value in DOUBTS[key][0].items()}
+    changes["sets"] = SETS | {"holdout": SetSize(1, 1), "synthetic": SetSize(1, 1)}
+    assert len(verdict(**changes).reasons) == 4
+
+
+@pytest.mark.parametrize(("p_value", "status"), [(0.01, "fail"), (0.0101, "pass")])
+def test_the_limit_itself_is_a_leak(p_value: float, status: str) -> None:
+    assert verdict(privacy=replace(LEAK, p_value=p_value)).status == status
+
+
+def test_a_rate_below_the_innocents_is_no_leak() -> None:
+    assert verdict(privacy=replace(LEAK, excess_rate=Estimate(0.0, -0.1, 0.1))).status == "pass"
+
+
+@pytest.mark.parametrize(
+    ("limits", "status"),
+    [
+        (Limits(fail_p=0.5), "fail"),
+        (Limits(least_auc=0.96), "inconclusive"),
+        (Limits(least_power=0.85), "inconclusive"),
+        (Limits(least_holdout=101), "inconclusive"),
+        (Limits(least_synthetic=51), "inconclusive"),
+        (Limits(), "pass"),
+    ],
+)
+def test_each_limit_is_the_one_that_decides(limits: Limits, status: str) -> None:
+    assert verdict(limits=limits).status == status
+
+
+def test_there_is_always_something_that_nobody_looked_at() -> None:
+    assert len(NOT_TESTED) >= 5
+    assert all(what.strip() for what in NOT_TESTED)
