@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from mnemoscope.audit.run import AuditConfig, Finished, run_audit
+from mnemoscope.audit.run.settings import recorded
 from mnemoscope.audit.run.stages import training_recipe
 from mnemoscope.cli.report import report_files
 from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
@@ -48,7 +49,7 @@ def audit(
 def audited(real: Path, synthetic: Path, out: Path, config: AuditConfig, progress: Progress) -> Finished:
     """As :func:`audit`, with the tables."""
     identity = {"real": str(real.resolve()), "synthetic": str(synthetic.resolve())}
-    run = Run(out, command="audit", identity=identity, config=config.model_dump(mode="json"), seed=config.seed)
+    run = Run(out, command="audit", identity=identity, config=recorded(config), seed=config.seed)
     with run.recording():
         finished = run_audit(run, real=real, synthetic=synthetic, config=config, progress=progress)
         with run.measured("report"):

@@ -42,7 +42,7 @@ def verification(features: FrameFeatures, clips: pd.DataFrame, model: ReidModel,
     """How well the model tells holdout patients apart, whom it never saw.
 
     Pairs of one patient: the first frame of each clip with the other frames of the patient. Pairs of two: the same
-    first frame with frames of up to ``STRANGERS_PER_CLIP`` clips of others. The decisions at logit 0 use one pair of
+    first frame with up to ``STRANGERS_PER_CLIP`` frames of others. The decisions at logit 0 use one pair of
     each kind per clip, as in the paper's Table 1. Retrieval looks for the first frame of the own clip by its last one.
 
     Raises:
@@ -87,9 +87,12 @@ def _pairs(
         for row in first
         for other in _strangers(of_row, row, generator(seed, "strangers", int(features.clip[row])))
     ]
-    if not same or not different:
+    one_frame_each = len(first) == len(features.clip)
+    if one_frame_each or not different:
         raise TooFewSamples(
-            "verification needs holdout clips of at least two frames and two patients; add holdout clips (--real)"
+            f"verification needs a holdout clip of at least two frames and two holdout patients, found "
+            f"{len(features.clip)} frames of {len(first)} clips of {len(set(patient))} patients; "
+            f"add holdout clips (--real)"
         )
     same_rows, different_rows = np.array(same), np.array(different)
 

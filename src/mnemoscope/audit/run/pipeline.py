@@ -16,14 +16,15 @@ from mnemoscope.audit.recall import count_hits
 from mnemoscope.audit.run import assess, sources, stages
 from mnemoscope.audit.run.settings import AuditConfig
 from mnemoscope.audit.run.tables import patient_table, query_table
-from mnemoscope.audit.threshold import recall_gate, require_innocents
+from mnemoscope.audit.threshold import recall_gate
 from mnemoscope.audit.verdict import decide
-from mnemoscope.core.errors import Mismatch
 from mnemoscope.core.files import whole_file, write_json
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
 from mnemoscope.core.types import AuditResult
-from mnemoscope.latents.encode import source_fingerprint
+from mnemoscope.data.manifest import Manifest
+from mnemoscope.latents.encode import FrameEncoder, source_fingerprint
+from mnemoscope.latents.scaling import Scaling
 from mnemoscope.latents.store import LatentStore, is_store
 from mnemoscope.models.reid import ReidModel
 
@@ -44,10 +45,8 @@ class Finished:
 
 @dataclass(frozen=True)
 class _Encoded:
-    real: LatentStore
-    synthetic: LatentStore
-    real_files: dict[str, Path] | None
-    synthetic_files: dict[str, Path] | None
+    store: LatentStore
+    files: dict[str, Path] | None
 
 
 def run_audit(
@@ -66,76 +65,72 @@ def run_audit(
         InputError: when folders, clips, splits or settings do not allow an audit; each says the remedy.
     """
     stages.training_recipe(config, channels=4)  # misspelt settings are named before hours of encoding
-    encoded = _encode(run, real, synthetic, config, progress)
-    train, holdout = encoded.real.of_split("train"), encoded.real.of_split("holdout")
-    require_innocents(len(holdout), config.percentile)
-    model, model_key = stages.trained(run, encoded.real, config=config, progress=progress)
-    model.require_store(encoded.synthetic)
-    features = stages.features(run, encoded.real, encoded.synthetic, model, model_key, config=config)
+    of_real, of_synthetic = _encode(run, real, synthetic, config, progress)
+    train, holdout = of_real.store.of_split("train"), of_real.store.of_split("holdout")
+    model, model_key = stages.trained(run, of_real.store, config=config, progress=progress)
+    model.require_store(of_synthetic.store)
+    features = stages.features(run, of_real.store, of_synthetic.store, model, model_key, config=config)
     with run.measured("audit"):
-        finished = _numbers(features, encoded, model, train, holdout, config)
+        finished = _numbers(features, of_real, of_synthetic, model, train, holdout, config)
         write_audit(run.out, finished, csv=config.csv)
     return finished
 
 
-def _encode(run: Run, real: Path, synthetic: Path, config: AuditConfig, progress: Progress) -> _Encoded:
-    stores = (is_store(real), is_store(synthetic))
-    encoder = None if all(stores) else stages.make_encoder(config)
-    real_files = synthetic_files = None
-    if stores[0]:
-        real_store = LatentStore(real)
-        sources.require_splits(real_store.clips, real)
+def _encode(
+    run: Run, real: Path, synthetic: Path, config: AuditConfig, progress: Progress
+) -> tuple[_Encoded, _Encoded]:
+    # Both folders are listed before anything is decoded: a wrong name is told at once, not after hours.
+    real_clips = None if is_store(real) else sources.real_manifest(real, config)
+    synthetic_clips = None if is_store(synthetic) else sources.synthetic_manifest(synthetic, config)
+    encoder = cache(lambda: stages.make_encoder(config))
+    if real_clips is None:
+        of_real = _Encoded(LatentStore(real), None)
+        sources.require_splits(of_real.store.clips, real, percentile=config.percentile)
     else:
-        assert encoder is not None
-        manifest = sources.real_manifest(real, config)
-        source = source_fingerprint(manifest)
-        manifest = sources.checked(run, "real", manifest, source, config=config, progress=progress)
-        sources.require_splits(manifest.clips, real)
-        real_files = dict(zip(manifest.clips["clip_id"], manifest.files, strict=True))
-        real_store = stages.encoded(
-            run, "real", manifest, source, encoder=encoder, scaling=None, config=config, progress=progress
-        )
-    if stores[1]:
-        synthetic_store = LatentStore(synthetic)
+        of_real = _encoded_set(run, "real", real_clips, encoder(), None, config, progress)
+    if synthetic_clips is None:
+        of_synthetic = _Encoded(LatentStore(synthetic), None)
+        sources.require_synthetic(of_synthetic.store.clips, synthetic)
     else:
-        assert encoder is not None
-        _require_encoder(real_store, encoder.fingerprint)
-        manifest = sources.synthetic_manifest(synthetic, config)
-        source = source_fingerprint(manifest)
-        manifest = sources.checked(run, "synthetic", manifest, source, config=config, progress=progress)
-        synthetic_files = dict(zip(manifest.clips["clip_id"], manifest.files, strict=True))
-        synthetic_store = stages.encoded(
-            run,
-            "synthetic",
-            manifest,
-            source,
-            encoder=encoder,
-            scaling=real_store.record.scaling,
-            config=config,
-            progress=progress,
-        )
-    _require_encoder(real_store, synthetic_store.record.encoder)
-    return _Encoded(real_store, synthetic_store, real_files, synthetic_files)
+        frames = config.frames
+        stages.require_alike(of_real.store, encoder().fingerprint, (frames.height, frames.width, frames.target_fps))
+        scaling = of_real.store.record.scaling
+        of_synthetic = _encoded_set(run, "synthetic", synthetic_clips, encoder(), scaling, config, progress)
+    record = of_synthetic.store.record
+    stages.require_alike(of_real.store, record.encoder, (record.height, record.width, record.target_fps))
+    return of_real, of_synthetic
 
 
-def _require_encoder(real: LatentStore, fingerprint: str) -> None:
-    if real.record.encoder != fingerprint:
-        raise Mismatch(
-            f"{real.folder}: the real clips were encoded by another VAE ({real.record.encoder}) than the synthetic "
-            f"ones ({fingerprint}); encode both with one (--vae)"
-        )
+def _encoded_set(
+    run: Run,
+    name: str,
+    listed: Manifest,
+    encoder: FrameEncoder,
+    scaling: Scaling | None,
+    config: AuditConfig,
+    progress: Progress,
+) -> _Encoded:
+    source = source_fingerprint(listed)
+    manifest = sources.checked(run, name, listed, source, config=config, progress=progress)
+    if name == "real":
+        sources.require_splits(manifest.clips, manifest.root, percentile=config.percentile)
+    store = stages.encoded(
+        run, name, manifest, source, encoder=encoder, scaling=scaling, config=config, progress=progress
+    )
+    return _Encoded(store, dict(zip(manifest.clips["clip_id"], manifest.files, strict=True)))
 
 
 def _numbers(
     features: stages.SetFeatures,
-    encoded: _Encoded,
+    real: _Encoded,
+    synthetic: _Encoded,
     model: ReidModel,
     train: pd.DataFrame,
     holdout: pd.DataFrame,
     config: AuditConfig,
 ) -> Finished:
     head = model.network.search_head()
-    synthetic = encoded.synthetic.of_split("synthetic")
+    clips = synthetic.store.of_split("synthetic")
     of_synthetic = stages.matches(features.synthetic, features.train, head, device=config.device)
     of_holdout = stages.matches(features.holdout, features.train, head, device=config.device)
     again = features.train_again and stages.matches(features.train_again, features.train, head, device=config.device)
@@ -143,7 +138,7 @@ def _numbers(
     gate = None if config.gate_percentile is None else recall_gate(of_holdout.p_max, percentile=config.gate_percentile)
     hits = count_hits(of_synthetic.nearest, of_synthetic.p_max, n_gallery=len(train), tau=private.tau, gate=gate)
     verified = assess.verification(features.verification, holdout, model, seed=config.seed)
-    sizes = assess.set_sizes(train, holdout, synthetic)
+    sizes = assess.set_sizes(train, holdout, clips)
     power = assess.other_frame_power(again, private.tau)
     result = AuditResult(
         sets=sizes,
@@ -157,13 +152,13 @@ def _numbers(
     shared: dict[str, Any] = {"p_max_holdout": of_holdout.p_max, "tau": private.tau, "gate": gate}
     return Finished(
         result=result,
-        samples=query_table(synthetic, train, of_synthetic, **shared, exchangeable=False),
+        samples=query_table(clips, train, of_synthetic, **shared, exchangeable=False),
         holdout=query_table(holdout, train, of_holdout, **shared, exchangeable=True),
         patients=patient_table(
             patient_ledger(train["patient_id"].to_numpy(), of_synthetic.nearest, of_synthetic.p_max, hits)
         ),
-        real_files=encoded.real_files,
-        synthetic_files=encoded.synthetic_files,
+        real_files=real.files,
+        synthetic_files=synthetic.files,
     )
 
 

@@ -84,6 +84,12 @@ class AuditConfig(Config):
         return self
 
 
+def recorded(config: AuditConfig) -> dict[str, Any]:
+    """The settings as a run's record keeps them: without the salt, which would undo the hash of the patients' ids."""
+    values = config.model_dump(mode="json")
+    return values if config.patient_salt is None else values | {"patient_salt": "not recorded"}
+
+
 def frame_limit(count: FrameCount) -> int | None:
     """The number of frames, None standing for all of them."""
     return None if count == "all" else count

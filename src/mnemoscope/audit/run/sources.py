@@ -6,10 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from mnemoscope.audit.run.settings import AuditConfig
+from mnemoscope.audit.threshold import require_innocents
 from mnemoscope.core.errors import InputError
 from mnemoscope.core.progress import Progress
 from mnemoscope.core.provenance import Run, input_folder
-from mnemoscope.data.checks import CheckReport, Expectation, check
+from mnemoscope.data.checks import CheckReport, check
 from mnemoscope.data.layouts import SplitShares, read_layout
 from mnemoscope.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
 
@@ -21,7 +22,7 @@ def real_manifest(folder: Path, config: AuditConfig) -> Manifest:
     """The real clips with their splits.
 
     Raises:
-        InputError: without train, val or holdout clips, with the remedy.
+        InputError: without train, val or enough holdout clips, with the remedy.
     """
     shares = SplitShares(val=config.val_share, holdout=config.holdout_share, seed=config.seed)
     manifest = read_layout(
@@ -31,12 +32,12 @@ def real_manifest(folder: Path, config: AuditConfig) -> Manifest:
         shares=shares,
         patient_salt=config.patient_salt,
     )
-    require_splits(manifest.clips, folder)
+    require_splits(manifest.clips, folder, percentile=config.percentile)
     return manifest
 
 
-def require_splits(clips: pd.DataFrame, folder: Path) -> None:
-    """Refuses real clips that lack a split.
+def require_splits(clips: pd.DataFrame, folder: Path, *, percentile: float) -> None:
+    """Refuses real clips that lack a split, or have fewer holdout clips than the percentile needs.
 
     Raises:
         InputError: naming what was found.
@@ -50,6 +51,20 @@ def require_splits(clips: pd.DataFrame, folder: Path) -> None:
             f"similar strangers are, without val no model can be chosen. Give the splits in the table "
             f"(--set table.split=COLUMN), or take the split column out so that they are drawn by patient "
             f"(--val-share, --holdout-share)"
+        )
+    require_innocents(int(counts["holdout"]), percentile)
+
+
+def require_synthetic(clips: pd.DataFrame, folder: Path) -> None:
+    """Refuses a store of suspects without any.
+
+    Raises:
+        InputError: naming what was found.
+    """
+    if not (clips["split"] == "synthetic").any():
+        raise InputError(
+            f"--synthetic {folder}: expected a store of clips in the split synthetic, found "
+            f"{', '.join(sorted(set(clips['split'])))}; encode them again (mnemoscope encode --split synthetic)"
         )
 
 
@@ -71,14 +86,13 @@ def checked(
     """
 
     def make(folder: Path) -> None:
-        expect = Expectation(percentile=config.percentile if name == "real" else None)
-        report = check(manifest, expect=expect, progress=lambda done, total: progress("check", done, total, "clip"))
+        report = check(manifest, progress=lambda done, total: progress("check", done, total, "clip"))
         problems = report.to_table()
         problems.to_csv(run.out / f"problems-{name}.csv", index=False)
         problems.to_csv(folder / "problems.csv", index=False)
         write_manifest(_usable(manifest, report, config, run.out / f"problems-{name}.csv"), folder / "manifest.parquet")
 
-    inputs = {"source": source, "percentile": config.percentile, "drop_bad_clips": config.drop_bad_clips}
+    inputs = {"source": source, "drop_bad_clips": config.drop_bad_clips}
     folder = run.stage(f"check-{name}", inputs, make)
     return read_manifest(folder / "manifest.parquet", root=manifest.root)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pandas as pd
 from mnemoscope.audit.matching import Matches, best_frame_pairs
 from mnemoscope.audit.run.settings import AuditConfig, frame_limit
 from mnemoscope.core.config import build, merged
-from mnemoscope.core.errors import InputError
+from mnemoscope.core.errors import CorruptFile, InputError, Mismatch
 from mnemoscope.core.files import folder_fingerprint, whole_file
 from mnemoscope.core.progress import Progress
 from mnemoscope.core.provenance import Run
@@ -75,9 +76,34 @@ def encoded(
         "encoder": encoder.fingerprint,
         "frames": asdict(config.frames),
         "max_frames": config.max_frames,
+        "precision": config.precision,
         "scaling": scaling.to_json() if scaling else None,
     }
     return LatentStore(run.stage(f"latents-{name}", inputs, make))
+
+
+def require_alike(real: LatentStore, encoder: str, size: tuple[int, int, float | None]) -> None:
+    """Refuses to compare frames of other size, rate or encoder than those of the real clips.
+
+    Args:
+        real: the real clips.
+        encoder: fingerprint of what encodes, or encoded, the synthetic ones.
+        size: their height and width in pixels, and frames per second (None: each clip's own).
+
+    Raises:
+        Mismatch: naming both.
+    """
+    if real.record.encoder != encoder:
+        raise Mismatch(
+            f"{real.folder}: the real clips were encoded by another VAE ({real.record.encoder}) than the synthetic "
+            f"ones ({encoder}); encode both with one (--vae, --space)"
+        )
+    mine = (real.record.height, real.record.width, real.record.target_fps)
+    if mine != size:
+        raise Mismatch(
+            f"{real.folder}: the real clips have (height, width, frames per second) {mine}, the synthetic ones {size}; "
+            f"bring both to one (--set frames.height=… --set frames.width=… --set frames.target_fps=…)"
+        )
 
 
 def training_recipe(config: AuditConfig, *, channels: int) -> ReidTraining:
@@ -110,8 +136,8 @@ def trained(run: Run, store: LatentStore, *, config: AuditConfig, progress: Prog
 class SetFeatures:
     """Features of the frames that an audit compares.
 
-    ``train_again`` are frames of train clips that lie between those of the gallery (None if all are in it);
-    ``verification`` are several frames of each holdout clip.
+    ``train_again`` are frames of train clips that lie between those of the gallery, of clips long enough to have such
+    (None if there are none); ``verification`` are several frames of each holdout clip.
     """
 
     train: FrameFeatures
@@ -133,8 +159,11 @@ def features(
         "synthetic": (synthetic, synthetic.of_split("synthetic"), query, 0.0),
         "verification": (real, rows["holdout"], VERIFICATION_FRAMES, 0.0),
     }
-    if train is not None and train < int(rows["train"]["n_frames"].min()):
-        wanted["train_again"] = (real, rows["train"], train, 0.5)
+    # From two frames a stride on, no frame half a stride further is one of the gallery's.
+    least = np.inf if train is None else 2 * train
+    long_enough = rows["train"][rows["train"]["n_frames"] >= least]
+    if len(long_enough) > 0:
+        wanted["train_again"] = (real, long_enough, train, 0.5)
 
     def make(folder: Path) -> None:
         for name, (store, clips, count, offset) in wanted.items():
@@ -149,8 +178,12 @@ def features(
 
 
 def _load_features(path: Path) -> FrameFeatures:
-    with np.load(path, allow_pickle=False) as arrays:
-        return FrameFeatures(arrays["values"], arrays["clip"], arrays["frame"])
+    try:
+        # Opened here, because NumPy leaves a file open that turns out to be damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return FrameFeatures(arrays["values"], arrays["clip"], arrays["frame"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise CorruptFile(f"{path}: damaged ({error}); delete {path.parent} and run the same command again") from error
 
 
 def matches(query: FrameFeatures, gallery: FrameFeatures, head: Head, *, device: str) -> Matches:
