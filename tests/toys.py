@@ -1,6 +1,7 @@
 """Small stores made from arrays, for the rooms that read them."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,3 +68,13 @@ def noise_clips(counts: Sequence[int], *, shape: tuple[int, int, int] = (2, 3, 3
         f"clip{i:03d}": ToyClip(rng.normal(size=(count, *shape)).astype(np.float16), f"patient{i:03d}")
         for i, count in enumerate(counts)
     }
+
+
+class Attack:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, ...]]:
+        return os.mkdir, (str(self.mark),)

@@ -11,18 +11,22 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from monai.networks.nets.resnet import ResNet
+from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mnemoscope.core.config import Config, build
-from mnemoscope.core.errors import CorruptFile, Mismatch
+from mnemoscope.core.errors import ConfigError, CorruptFile, DegenerateValues, Mismatch
 from mnemoscope.core.files import read_json, whole_folder, write_json
 from mnemoscope.latents.scaling import Scaling, ScalingMode
 from mnemoscope.latents.store import LatentStore, Space
+from mnemoscope.models.plain import read_plain
 from mnemoscope.search import WeightedL1
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _BATCH_FRAMES = 256
+_UNFIT = (ConfigError, DegenerateValues, KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError)
 
 
 class ReidArchitecture(Config):
@@ -43,8 +47,8 @@ class ReidArchitecture(Config):
     head: Literal["free", "monotone"] = "free"
     scaling: ScalingMode = "minmax"
     space: Space = "latent"
-    channels: int = 4
-    features: int = 128
+    channels: int = Field(4, ge=1)
+    features: int = Field(128, ge=1)
 
 
 def paper_architecture(*, space: Space, channels: int) -> ReidArchitecture:
@@ -177,12 +181,11 @@ def load_reid(folder: Path, *, device: str = "cpu") -> ReidModel:
         network = Reid(build(ReidArchitecture, values["architecture"]))
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
         scaling = Scaling.from_json(values["scaling"])
-    except (KeyError, RuntimeError, OSError, ValueError) as error:
-        raise CorruptFile(f"{folder}: the weights do not fit {CONFIG_FILE}: {error}") from error
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise CorruptFile(f"{folder / WEIGHTS_FILE}: damaged: {error}") from error
+    except _UNFIT as error:
+        raise CorruptFile(
+            f"{folder}: expected weights and scaling that fit {CONFIG_FILE}, found: {error}; train the model again "
+            f"(mnemoscope train reid)"
+        ) from error
     return ReidModel(network, scaling=scaling, preset=str(values.get("preset")), device=device)
 
 
@@ -191,7 +194,13 @@ def load_published_checkpoint(network: Reid, path: Path) -> None:
 
     Raises:
         CorruptFile: if the file is not a plain state dict of these names and shapes.
+        Mismatch: if the network's head is monotone, which would read the published weights as others.
     """
+    if network.architecture.head != "free":
+        raise Mismatch(
+            f"{path}: a published checkpoint needs a free head, the network has a monotone one; choose --preset paper "
+            f"or --set reid.architecture.head=free"
+        )
     _load_strictly(network, _read_state(path), path)
 
 
@@ -204,31 +213,37 @@ def load_imagenet_weights(network: Reid, path: Path) -> None:
     Raises:
         CorruptFile: if names or shapes are not those of a ResNet-50.
     """
-    state = {name: value for name, value in _read_state(path).items() if not name.startswith("fc.")}
-    own = network.model.state_dict()
-    if state.get("conv1.weight") is not None and state["conv1.weight"].shape != own["conv1.weight"].shape:
-        del state["conv1.weight"]
-    replaced = {name: value for name, value in own.items() if name.startswith("fc.") or name == "conv1.weight"}
-    _load_strictly(network.model, replaced | state, path)
+    state, own = _read_state(path), network.model.state_dict()
+    replaced = {"fc.weight", "fc.bias"}
+    if "conv1.weight" in state and state["conv1.weight"].shape != own["conv1.weight"].shape:
+        replaced.add("conv1.weight")
+    _load_strictly(network.model, state | {name: own[name] for name in replaced}, path)
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-    except Exception as error:
-        raise CorruptFile(f"{path}: expected a state dict that loads without running code, got: {error}") from error
+    state: Any = _read_safetensors(path) if path.suffix == ".safetensors" else read_plain(path)
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CorruptFile(f"{path}: expected a dictionary of tensors")
+        raise CorruptFile(f"{path}: expected a dictionary of tensors; save network.state_dict() alone")
     return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CorruptFile(f"{path}: expected a readable safetensors file, got: {error}") from error
 
 
 def _load_strictly(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise CorruptFile(f"{path}: names or shapes do not fit: {error}") from error
+        raise CorruptFile(
+            f"{path}: expected the names and shapes of this architecture, found others: {error}; choose the fitting "
+            f"backbone, stem, channels and features (--set reid.architecture.…)"
+        ) from error
 
 
 def _contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:

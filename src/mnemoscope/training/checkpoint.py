@@ -1,6 +1,5 @@
 """Checkpoints: the whole state of a training in one file that appears whole and is read without running code."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 
 from mnemoscope.core.errors import CorruptFile
 from mnemoscope.core.files import whole_file
+from mnemoscope.models.plain import read_plain
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -23,9 +23,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CorruptFile: if it is damaged, or holds anything but data.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CorruptFile(f"{path}: damaged checkpoint ({error}); delete it to start this training again") from error
+        state = read_plain(path)
+    except CorruptFile as error:
+        raise CorruptFile(f"{error}; delete it to start this training again") from error
     if not isinstance(state, dict):
         raise CorruptFile(f"{path}: expected a dictionary, found {type(state).__name__}; delete it to start again")
     return state

@@ -10,23 +10,25 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.data_loader import prepare_data_loader
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
+from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from mnemoscope.core.config import Config
-from mnemoscope.core.errors import DegenerateValues
-from mnemoscope.core.files import whole_file
+from mnemoscope.core.errors import ConfigError, CorruptFile, DegenerateValues
+from mnemoscope.core.files import disk_errors, whole_file
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.rng import generator
 from mnemoscope.training.checkpoint import load_checkpoint, save_checkpoint
@@ -42,7 +44,7 @@ class LoopConfig(Config):
 
     Attributes:
         epochs: at most this many.
-        batch_size: examples in a step, over all processes.
+        batch_size: examples in a step, over all processes; each takes its share.
         learning_rate: peak rate.
         schedule: ``constant``, or ``cosine`` to zero over all epochs; both after ``warmup_steps`` of linear rise.
         clip_gradient_norm: global norm to clip to; None does not clip.
@@ -51,17 +53,17 @@ class LoopConfig(Config):
         checkpoint_every_steps: a killed training loses at most this many steps.
     """
 
-    epochs: int = 1000
-    batch_size: int = 1024
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.0
+    epochs: int = Field(1000, ge=1)
+    batch_size: int = Field(1024, ge=1)
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
     optimizer: Literal["adam", "adamw"] = "adam"
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = 0
-    clip_gradient_norm: float | None = None
-    patience_epochs: int | None = None
+    warmup_steps: int = Field(0, ge=0)
+    clip_gradient_norm: float | None = Field(None, gt=0)
+    patience_epochs: int | None = Field(None, ge=1)
     precision: Literal["no", "bf16", "fp16"] = "no"
-    checkpoint_every_steps: int = 500
+    checkpoint_every_steps: int = Field(500, ge=1)
 
 
 class Task(Protocol):
@@ -99,17 +101,19 @@ class TrainingState:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-class _EpochView(Dataset[Any]):
-    """An epoch as torch's loader wants it: a list of indices in, one batch out."""
+class _Objective(nn.Module):
+    """Network and loss as one module: several processes average the gradients of what runs inside ``forward`` only.
 
-    def __init__(self, task: Task, epoch: int) -> None:
-        self._task, self._epoch = task, epoch
+    It also keeps mixed precision away from the network itself, which is validated and used in float32.
+    """
 
-    def __len__(self) -> int:
-        return self._task.examples()
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.network = task.network
+        self._task = task
 
-    def __getitems__(self, indices: list[int]) -> Batch:
-        return self._task.batch(self._epoch, np.asarray(indices))
+    def forward(self, batch: Batch, step: int) -> Tensor:
+        return self._task.loss(self.network, batch, step)
 
 
 def train(
@@ -133,29 +137,61 @@ def train(
         progress: told after every step.
 
     Raises:
+        ConfigError: for a precision that the device lacks.
         DegenerateValues: when the loss becomes NaN or infinite, with the step.
-        CorruptFile: when the checkpoint in ``out`` is damaged.
+        CorruptFile: when the checkpoint in ``out`` is damaged or of another network.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    AcceleratorState._reset_state()
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=device == "cpu")
-    network, optimizer = accelerator.prepare(task.network, _optimizer(task.network, config))
-    state = _resume(out, accelerator, network, optimizer)
+    with disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        return _train(task, config, out, seed, _accelerator(config, device), progress)
+
+
+def _train(
+    task: Task, config: LoopConfig, out: Path, seed: int, accelerator: Accelerator, progress: Progress
+) -> TrainingState:
+    objective, optimizer = accelerator.prepare(_Objective(task), _optimizer(task.network, config))
+    state = _resume(out, accelerator, task.network, optimizer)
     per_epoch = math.ceil(task.examples() / config.batch_size)
-    with SummaryWriter(str(out / "tensorboard"), purge_step=state.step) as board:
+    with _board(out, state, accelerator) as board:
         while state.epoch < config.epochs and not _out_of_patience(state, config):
             started = time.perf_counter()
-            network.train()
+            task.network.train()
             for batch in _batches(task, config, state, seed, accelerator):
-                _step(task, config, state, accelerator, network, optimizer, batch, per_epoch)
+                _step(config, state, accelerator, objective, optimizer, batch, per_epoch)
                 progress("train", state.step, config.epochs * per_epoch, "step")
                 if state.step % config.checkpoint_every_steps == 0:
-                    _save(out, state, accelerator, network, optimizer)
-            _end_epoch(task, out, state, accelerator, network, board, per_epoch, time.perf_counter() - started)
-            _save(out, state, accelerator, network, optimizer)
-    task.network.load_state_dict(load_file(out / BEST))
+                    _save(out, state, accelerator, task.network, optimizer)
+            _end_epoch(task, out, state, accelerator, board, per_epoch, started)
+            _save(out, state, accelerator, task.network, optimizer)
+    accelerator.wait_for_everyone()
+    _load_best(task.network, out / BEST)
     accelerator.free_memory()
     return state
+
+
+def is_main_process() -> bool:
+    """Whether this process writes what several processes made together; true where there is only one."""
+    return bool(PartialState().is_main_process)
+
+
+def _accelerator(config: LoopConfig, device: str) -> Accelerator:
+    AcceleratorState._reset_state()
+    if config.precision == "fp16" and device == "cpu":
+        raise ConfigError(
+            "loop.precision: expected no or bf16 on a CPU, found fp16; choose a GPU (--device cuda) or "
+            "--set loop.precision=bf16"
+        )
+    return Accelerator(mixed_precision=config.precision, cpu=device == "cpu")
+
+
+@contextmanager
+def _board(out: Path, state: TrainingState, accelerator: Accelerator) -> Iterator[SummaryWriter | None]:
+    """TensorBoard's events, written by the first process; those after the checkpoint are taken back."""
+    if not accelerator.is_main_process:
+        yield None
+        return
+    with SummaryWriter(str(out / "tensorboard"), purge_step=state.step) as board:
+        yield board
 
 
 def _optimizer(network: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
@@ -174,36 +210,33 @@ def learning_rate(config: LoopConfig, step: int, total_steps: int) -> float:
 def _batches(
     task: Task, config: LoopConfig, state: TrainingState, seed: int, accelerator: Accelerator
 ) -> Iterator[Batch]:
-    """What is left of the present epoch."""
+    """What is left of the present epoch, this process's share of each batch."""
     order = generator(seed, "order", state.epoch).permutation(task.examples())
-    left = order[state.batch * config.batch_size :].tolist()
-    sampler = BatchSampler(left, batch_size=config.batch_size, drop_last=False)
-    loader = DataLoader(_EpochView(task, state.epoch), batch_sampler=sampler, collate_fn=lambda batch: batch)
-    prepared = prepare_data_loader(
-        loader,
-        accelerator.device,
-        num_processes=accelerator.num_processes,
-        process_index=accelerator.process_index,
-        split_batches=True,
-        put_on_device=True,
-    )
-    yield from prepared
+    for first in range(state.batch * config.batch_size, len(order), config.batch_size):
+        indices = order[first : first + config.batch_size]
+        share = _share(indices, process=accelerator.process_index, processes=accelerator.num_processes)
+        batch = task.batch(state.epoch, share)
+        yield {name: value.to(accelerator.device) for name, value in batch.items()}
+
+
+def _share(indices: np.ndarray, *, process: int, processes: int) -> np.ndarray:
+    """Every ``processes``-th example; a batch that does not divide is filled up from its own beginning."""
+    each = math.ceil(len(indices) / processes)
+    return np.resize(indices, each * processes)[process::processes]
 
 
 def _step(
-    task: Task,
     config: LoopConfig,
     state: TrainingState,
     accelerator: Accelerator,
-    network: nn.Module,
+    objective: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     per_epoch: int,
 ) -> None:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, state.step, config.epochs * per_epoch)
-    with accelerator.autocast():
-        loss = task.loss(network, batch, state.step)
+    loss = objective(batch, state.step)
     value = float(accelerator.reduce(loss.detach(), reduction="mean"))
     if not math.isfinite(value):
         raise DegenerateValues(
@@ -212,7 +245,7 @@ def _step(
         )
     accelerator.backward(loss)
     if config.clip_gradient_norm is not None:
-        accelerator.clip_grad_norm_(network.parameters(), config.clip_gradient_norm)
+        accelerator.clip_grad_norm_(objective.parameters(), config.clip_gradient_norm)
     optimizer.step()
     optimizer.zero_grad()
     state.step += 1
@@ -225,28 +258,46 @@ def _end_epoch(
     out: Path,
     state: TrainingState,
     accelerator: Accelerator,
-    network: nn.Module,
-    board: SummaryWriter,
+    board: SummaryWriter | None,
     per_epoch: int,
-    seconds: float,
+    started: float,
 ) -> None:
-    network.eval()
-    with torch.inference_mode():
-        figures = task.validate(accelerator.unwrap_model(network), accelerator.device)
+    figures = _validated(task, state, accelerator)
     row = {"epoch": state.epoch, "step": state.step, "train_loss": state.loss_sum / per_epoch}
-    row |= {f"val_{name}": value for name, value in figures.items()} | {"seconds": round(seconds, 3)}
+    row |= {f"val_{name}": value for name, value in figures.items()}
+    row["seconds"] = round(time.perf_counter() - started, 3)
     state.history.append(row)
-    if figures["loss"] < state.best_loss:
+    improved = figures["loss"] < state.best_loss
+    if improved:
         state.best_loss, state.best_epoch = figures["loss"], state.epoch
-        if accelerator.is_main_process:
-            with whole_file(out / BEST) as temporary:
-                save_file(_plain(accelerator.unwrap_model(network)), temporary)
     state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
-    if accelerator.is_main_process:
-        _write_log(out / LOG, state.history)
-        for name, value in row.items():
-            board.add_scalar(name, value, state.step)
+    if board is not None:
+        _write_epoch(out, state, board, best=task.network if improved else None)
     log.info("epoch %d: %s", row["epoch"], {k: round(v, 5) for k, v in row.items() if k != "epoch"})
+
+
+def _validated(task: Task, state: TrainingState, accelerator: Accelerator) -> dict[str, float]:
+    """Figures of the first process: all must agree on when to stop, and running means of a network may differ."""
+    task.network.eval()
+    with torch.inference_mode():
+        figures = task.validate(task.network, accelerator.device)
+    [figures] = broadcast_object_list([figures])
+    if not math.isfinite(figures["loss"]):
+        raise DegenerateValues(
+            f"the validation loss became {figures['loss']} in epoch {state.epoch}; lower the learning rate "
+            f"(--set loop.learning_rate=…) or clip gradients (--set loop.clip_gradient_norm=1)"
+        )
+    return figures
+
+
+def _write_epoch(out: Path, state: TrainingState, board: SummaryWriter, *, best: nn.Module | None) -> None:
+    if best is not None:
+        with whole_file(out / BEST) as temporary:
+            save_file(_plain(best), temporary)
+    _write_log(out / LOG, state.history)
+    for name, value in state.history[-1].items():
+        board.add_scalar(name, value, state.step)
+    board.flush()
 
 
 def _write_log(path: Path, history: list[dict[str, float]]) -> None:
@@ -275,7 +326,7 @@ def _save(
     save_checkpoint(
         out / CHECKPOINT,
         {
-            "network": _plain(accelerator.unwrap_model(network)),
+            "network": _plain(network),
             "optimizer": optimizer.state_dict(),
             "scaler": scaler,
             "state": dict(state.__dict__),
@@ -287,10 +338,25 @@ def _resume(out: Path, accelerator: Accelerator, network: nn.Module, optimizer: 
     if not (out / CHECKPOINT).exists():
         return TrainingState()
     saved = load_checkpoint(out / CHECKPOINT)
-    accelerator.unwrap_model(network).load_state_dict(saved["network"])
-    optimizer.load_state_dict(saved["optimizer"])
-    if accelerator.scaler is not None:
-        accelerator.scaler.load_state_dict(saved["scaler"])
-    state = TrainingState(**saved["state"])
+    try:
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        if accelerator.scaler is not None:
+            accelerator.scaler.load_state_dict(saved["scaler"])
+        state = TrainingState(**saved["state"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CorruptFile(
+            f"{out / CHECKPOINT}: expected a checkpoint of this network, found: {error}; choose another --out, or "
+            f"delete it to start this training again"
+        ) from error
     log.info("going on at epoch %d, step %d", state.epoch, state.step)
     return state
+
+
+def _load_best(network: nn.Module, path: Path) -> None:
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CorruptFile(
+            f"{path}: expected the best weights of this training, found: {error}; delete its folder to start again"
+        ) from error

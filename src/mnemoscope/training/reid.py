@@ -28,7 +28,7 @@ from mnemoscope.models.reid import (
     load_published_checkpoint,
     paper_architecture,
 )
-from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, train
+from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, is_main_process, train
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +124,10 @@ class PairSampler:
         self.count = clips["n_frames"].to_numpy(np.int64)
         self.patient, names = pd.factorize(clips["patient_id"], sort=True)
         if len(names) < 2:
+            splits = "/".join(clips["split"].unique()) or "train"
             raise TooFewSamples(
-                f"expected clips of at least two patients to tell apart, found {len(names)}; add clips, or name the "
-                f"patient column (--patient-column) if clips of several patients were read as one"
+                f"expected {splits} clips of at least two patients to tell apart, found {len(names)}; add clips, or "
+                f"give a table with patient_id (--table) if clips of several patients were read as one"
             )
         self.clips_of = [np.flatnonzero(self.patient == p) for p in range(len(names))]
         self.positives, self.mixed, self.seed = positives, mixed, seed
@@ -149,7 +150,7 @@ class PairSampler:
         return clip, self.first[clip] + frame, other, self.first[other] + self._other_frame(clip, frame, other, rng)
 
     def _stranger(self, clip: int, rng: np.random.Generator) -> int:
-        """A clip of another patient (clip-level positives: any other clip is still another patient's)."""
+        """A clip of another patient, each with the same chance."""
         own = self.clips_of[self.patient[clip]]
         place = int(rng.integers(len(self) - len(own)))
         return int(place + np.searchsorted(own - np.arange(len(own)), place, side="right"))
@@ -209,10 +210,12 @@ class ReidTask:
     def loss(self, network: nn.Module, batch: Batch, step: int) -> Tensor:
         """See :func:`pair_loss` and :func:`batch_loss`."""
         del step
+        assert isinstance(network, Reid)
         features = network(torch.cat([batch["anchor"], batch["partner"]])).float()
-        head: Reid = getattr(network, "module", network)
         anchor, partner = features.chunk(2)
-        return self._objective(head, anchor, partner, batch["anchor_patient"], batch["partner_patient"])
+        # Logits are small differences of many sums: half precision rounds them, and cannot hold _NO_STRANGER.
+        with torch.autocast(features.device.type, enabled=False):
+            return self._objective(network, anchor, partner, batch["anchor_patient"], batch["partner_patient"])
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """Mean loss over the same pairs of the val patients at every epoch."""
@@ -260,23 +263,58 @@ def batch_loss(head: Reid, anchor: Tensor, partner: Tensor, anchor_patient: Tens
     return 0.5 * (alike + apart) + row.mean()
 
 
+@dataclass(frozen=True)
+class _Joined:
+    """Two pools as one: numbers from ``n_first`` on are the second's."""
+
+    first: FramePool
+    second: FramePool
+    n_first: int
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        of_second = numbers >= self.n_first
+        parts = [self.first[numbers[~of_second]], self.second[numbers[of_second] - self.n_first]]
+        place = np.argsort(np.concatenate([np.flatnonzero(~of_second), np.flatnonzero(of_second)]))
+        return np.concatenate(parts)[place]
+
+
+def _joined(store: LatentStore, altered: LatentStore | None) -> tuple[FramePool, pd.DataFrame]:
+    if altered is None:
+        return store.frame_pool(), store.clips
+    altered.require_scaling(store.record.scaling, owner="the store of the unaltered clips")
+    later = altered.clips.assign(first_frame=altered.clips["first_frame"] + store.n_frames)
+    pool = _Joined(store.frame_pool(), altered.frame_pool(), store.n_frames)
+    return pool, pd.concat([store.clips, later], ignore_index=True)
+
+
 def train_reid(
     store: LatentStore,
     recipe: ReidTraining,
     out: Path,
     *,
+    altered: LatentStore | None = None,
     seed: int,
     device: str = "cpu",
     progress: Progress = unwatched,
 ) -> tuple[ReidModel, TrainingState]:
     """Trains on the store's train clips, chooses on its val clips, and writes the model to ``out / "model"``.
 
+    Args:
+        store: frames of all clips, with the scaling constants.
+        recipe: what is trained and how.
+        out: folder for checkpoints and the model.
+        altered: altered frames of the same train and val clips, which join them as further clips of their patients.
+        seed: of weights, pairs and order.
+        device: torch device.
+        progress: told after every step.
+
     Raises:
         InputError: without val clips.
         TooFewSamples: with fewer than two train or val patients.
     """
-    val_clips = store.of_split("val")
-    if len(val_clips) == 0:
+    frames, clips = _joined(store, altered)
+    of_split = {name: rows.reset_index(drop=True) for name, rows in clips.groupby("split")}
+    if "val" not in of_split:
         raise InputError(f"{store.folder}: no val clips to choose the network by; give a share (--val-share 0.15)")
     with named_weights(seed, "reid"):
         network = Reid(recipe.architecture)
@@ -286,14 +324,15 @@ def train_reid(
         load_published_checkpoint(network, recipe.checkpoint)
     task = ReidTask(
         network,
-        store.frame_pool(),
+        frames,
         store.record.scaling,
         recipe=recipe,
-        train_clips=store.of_split("train"),
-        val_clips=val_clips,
+        train_clips=of_split["train"],
+        val_clips=of_split["val"],
         seed=seed,
     )
     state = train(task, recipe.loop, out / "training", seed=seed, device=device, progress=progress)
     model = ReidModel(network, scaling=store.record.scaling, preset=recipe.preset, device=device)
-    model.save(out / "model")
+    if is_main_process():
+        model.save(out / "model")
     return model, state
