@@ -1,7 +1,7 @@
 """The phantom: frames per second of one core, how compressible its frames are, and how well a patient is told apart.
 
 Speed is counted in processor time, so that other work on the machine does not count; ``run`` measures it alone. All
-figures of ``docs/phantom.md`` come from ``python -m benchmarks.phantom`` (about ten minutes).
+figures of ``docs/phantom.md`` come from ``python -m benchmarks.phantom`` (some twenty minutes).
 """
 
 import dataclasses
