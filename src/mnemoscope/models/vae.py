@@ -1,15 +1,18 @@
 """The VAE between pixels and latents: any diffusers ``AutoencoderKL``, used frame by frame."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from safetensors import SafetensorError
+from torch import nn
 
 from mnemoscope.core.errors import CorruptFile, DegenerateValues, InputError
-from mnemoscope.core.files import folder_fingerprint, value_fingerprint
-from mnemoscope.core.rng import derive_seed
+from mnemoscope.core.files import folder_fingerprint, read_json, value_fingerprint
+from mnemoscope.core.rng import generator
 from mnemoscope.latents.scaling import pixels_to_unit, unit_to_pixels
 from mnemoscope.latents.store import Space
 
@@ -19,6 +22,10 @@ Posterior = Literal["mean", "sample"]
 BUNDLED = "bundled"
 BUNDLED_FOLDER = Path(__file__).parent / "bundled" / "vae"
 _BATCH_FRAMES = 32
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_EXPECTED = "'bundled', a folder with config.json and diffusion_pytorch_model.safetensors, or a hub name"
+_UNFIT = (AttributeError, LookupError, OSError, RuntimeError, SafetensorError, TypeError, ValueError)
+_SAVE_AGAIN = "save it again with save_pretrained"
 
 
 def small_vae(*, channels: tuple[int, ...] = (16, 16, 64, 64)) -> AutoencoderKL:
@@ -64,7 +71,8 @@ class Vae:
     ) -> None:
         self._torch_dtype = _torch_dtype(precision, device)
         movable: Any = network  # diffusers' mixins hide torch's methods from type checkers
-        self.network = movable.to(device, self._torch_dtype, memory_format=torch.channels_last).eval()
+        # torch's own method: diffusers' override warns about every change of precision.
+        self.network = nn.Module.to(movable, device, self._torch_dtype).to(memory_format=torch.channels_last).eval()
         self.device = device
         self.posterior = posterior
         self.seed = seed
@@ -96,14 +104,17 @@ class Vae:
     @torch.inference_mode()
     def encode(self, frames: np.ndarray, *, clip_id: str) -> np.ndarray:
         """uint8 frames (T, H, W) or (T, H, W, 3) to float16 latents (T, C, h, w), unscaled."""
-        noise = torch.Generator().manual_seed(derive_seed(self.seed, "posterior", clip_id))
+        noise = generator(self.seed, "posterior", clip_id)
         blocks = []
         for first in range(0, len(frames), _BATCH_FRAMES):
             x = self._input(frames[first : first + _BATCH_FRAMES])
             posterior = self.network.encode(x).latent_dist
-            z = posterior.mean if self.posterior == "mean" else posterior.sample(generator=noise)
-            blocks.append(z.float().cpu().numpy().astype(np.float16))
-        return np.concatenate(blocks)
+            z = posterior.mean.float().cpu().numpy()
+            if self.posterior == "sample":
+                z += posterior.std.float().cpu().numpy() * noise.standard_normal(z.shape, dtype=np.float32)
+            blocks.append(z)
+        with np.errstate(over="ignore"):  # the store refuses infinite latents, naming the clip
+            return np.concatenate(blocks).astype(np.float16)
 
     @torch.inference_mode()
     def decode(self, latents: np.ndarray) -> np.ndarray:
@@ -143,7 +154,7 @@ def load_vae(
 
     Raises:
         InputError: if there is no such folder or model.
-        CorruptFile: if the folder's weights do not fit its configuration.
+        CorruptFile: if the weights are damaged or do not fit their configuration.
     """
     folder = BUNDLED_FOLDER if name == BUNDLED else Path(name)
     if (folder / "vae" / "config.json").is_file():
@@ -154,18 +165,42 @@ def load_vae(
 
 
 def _load_network(name: str, folder: Path) -> AutoencoderKL:
-    source: Any = folder if folder.is_dir() else name
+    local = folder.is_dir()
+    _require_vae(name, folder) if local else _require_hub_name(name)
+    source: Any = folder if local else name
     try:
-        return AutoencoderKL.from_pretrained(
-            source, use_safetensors=True, local_files_only=folder.is_dir(), low_cpu_mem_usage=False
+        network, loading = AutoencoderKL.from_pretrained(
+            source, use_safetensors=True, local_files_only=local, low_cpu_mem_usage=False, output_loading_info=True
         )
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"--vae {name}: expected 'bundled', a folder with config.json and diffusion_pytorch_model.safetensors, "
-            f"or a hub name; got: {error}"
+    except _UNFIT as error:
+        if not local:
+            raise InputError(f"--vae {name}: expected {_EXPECTED}; got: {error}") from error
+        raise CorruptFile(
+            f"--vae {name}: expected weights that fit config.json, got: {error}; {_SAVE_AGAIN}"
         ) from error
-    except RuntimeError as error:
-        raise CorruptFile(f"--vae {name}: the weights do not fit config.json: {error}") from error
+    _require_all_weights(name, loading)
+    return network
+
+
+def _require_hub_name(name: str) -> None:
+    if not _HUB_NAME.fullmatch(name):
+        raise InputError(f"--vae {name}: expected {_EXPECTED}; there is no such folder")
+
+
+def _require_vae(name: str, folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"--vae {name}: expected {_EXPECTED}; the folder has no config.json")
+    kind = read_json(folder / "config.json").get("_class_name")
+    if kind != "AutoencoderKL":
+        raise InputError(f"--vae {name}: expected a diffusers AutoencoderKL, config.json says {kind!r}; choose another")
+
+
+def _require_all_weights(name: str, loading: dict[str, Any]) -> None:
+    """Weights that are absent would stay random without a word."""
+    wrong = {kind: names for kind in ("missing_keys", "unexpected_keys") if (names := loading[kind])}
+    if wrong:
+        text = ", ".join(f"{len(names)} {kind.split('_')[0]} (such as {names[0]})" for kind, names in wrong.items())
+        raise CorruptFile(f"--vae {name}: expected the weights of config.json, found {text}; {_SAVE_AGAIN}")
 
 
 def _torch_dtype(precision: Precision, device: str) -> torch.dtype:
