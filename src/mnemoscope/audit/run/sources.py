@@ -1,6 +1,6 @@
 """Sources: from the two folders a person names to two checked manifests, or to two ready stores."""
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +14,9 @@ from mnemoscope.data.checks import CheckReport, check
 from mnemoscope.data.layouts import SplitShares, read_layout
 from mnemoscope.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
 
+log = logging.getLogger(__name__)
+
 _MOST_LISTED = 20
-Reader = Callable[[], Manifest]
 
 
 def real_manifest(folder: Path, config: AuditConfig) -> Manifest:
@@ -94,7 +95,13 @@ def checked(
 
     inputs = {"source": source, "drop_bad_clips": config.drop_bad_clips}
     folder = run.stage(f"check-{name}", inputs, make)
-    return read_manifest(folder / "manifest.parquet", root=manifest.root)
+    usable = read_manifest(folder / "manifest.parquet", root=manifest.root)
+    if len(usable) < len(manifest):
+        log.warning(
+            "%s: %d of %d clips have errors and are left out; they are listed in %s",
+            *(manifest.root, len(manifest) - len(usable), len(manifest), run.out / f"problems-{name}.csv"),
+        )
+    return usable
 
 
 def _usable(manifest: Manifest, report: CheckReport, config: AuditConfig, table: Path) -> Manifest:
