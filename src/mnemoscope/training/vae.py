@@ -1,12 +1,13 @@
 """Training the VAE on frames: reconstruction and a weak pull of the latents towards a standard normal."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from pydantic import Field
 from torch import Tensor, nn
 
 from mnemoscope.core.config import Config
@@ -19,25 +20,27 @@ from mnemoscope.latents.scaling import pixels_to_unit
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.initial import named_weights
 from mnemoscope.models.vae import small_vae
-from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, train
+from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, is_main_process, train
+
+Width = Annotated[int, Field(ge=4, multiple_of=4)]  # the normalisation works in four groups
 
 
 class VaeTraining(Config):
     """A recipe for the small VAE.
 
     Attributes:
-        channels: of the four levels; f = 8.
+        channels: of the four levels, multiples of four; f = 8.
         reconstruction: ``l1`` (Eq. 1 of the paper) or ``l2`` (which is what PSNR measures).
         kl_weight: weight of the KL term, both terms being sums over a frame.
         frames_per_clip: random frames of each train clip in an epoch.
         val_frames: number of val frames that choose the network.
     """
 
-    channels: tuple[int, int, int, int] = (16, 16, 64, 64)
+    channels: tuple[Width, Width, Width, Width] = (16, 16, 64, 64)
     reconstruction: Literal["l1", "l2"] = "l2"
-    kl_weight: float = 1e-6
-    frames_per_clip: int = 8
-    val_frames: int = 256
+    kl_weight: float = Field(1e-6, ge=0)
+    frames_per_clip: int = Field(8, ge=1)
+    val_frames: int = Field(256, ge=1)
     loop: LoopConfig = LoopConfig(
         epochs=40,
         batch_size=16,
@@ -58,7 +61,10 @@ class VaeTask:
         self._frames = store.frame_pool()
         clips, val = store.of_split("train"), store.of_split("val")
         if len(clips) == 0 or len(val) == 0:
-            raise TooFewSamples(f"{store.folder}: expected train and val clips, found {len(clips)} and {len(val)}")
+            raise TooFewSamples(
+                f"{store.folder}: expected train and val clips, found {len(clips)} and {len(val)}; give shares "
+                f"(--set val_share=0.15), or a table with splits (--table)"
+            )
         self._first, self._count = clips["first_frame"].to_numpy(), clips["n_frames"].to_numpy()
         every = np.concatenate([np.arange(f, f + n) for f, n in zip(val["first_frame"], val["n_frames"], strict=True)])
         self._val = every[strided_frames(len(every), recipe.val_frames)]
@@ -77,7 +83,7 @@ class VaeTask:
         """Reconstruction from a drawn latent, mean over pixels, plus the weighted KL on the same scale."""
         x = batch["frames"]
         noise = torch.Generator(x.device).manual_seed(derive_seed(self._seed, "posterior", step))
-        plain: Any = getattr(network, "module", network)
+        plain: Any = network
         posterior = plain.encode(x).latent_dist
         decoded = plain.decode(posterior.sample(generator=noise)).sample.float()
         error = F.l1_loss(decoded, x) if self._recipe.reconstruction == "l1" else F.mse_loss(decoded, x)
@@ -110,14 +116,23 @@ def train_vae(
     """Trains on the train clips of an image-space store and writes a diffusers folder to ``out / "model"``.
 
     Raises:
-        InputError: if the store holds latents.
+        InputError: if the store holds latents, or frames whose sides are no multiples of the VAE's factor.
+        TooFewSamples: without train or val clips.
     """
     if store.record.space != "image":
         raise InputError(f"{store.folder}: holds latents; a VAE trains on frames (mnemoscope encode --space image)")
+    _, height, width = store.frame_shape
+    factor = 2 ** (len(recipe.channels) - 1)
+    if height % factor or width % factor:
+        raise InputError(
+            f"{store.folder}: expected frames whose sides are multiples of {factor}, found {height}×{width}; encode "
+            f"them in another size (--set frames.height=… --set frames.width=…)"
+        )
     with named_weights(seed, "vae"):
         network: Any = small_vae(channels=recipe.channels)
     task = VaeTask(network, store, recipe=recipe, seed=seed)
     state = train(task, recipe.loop, out / "training", seed=seed, device=device, progress=progress)
-    with whole_folder(out / "model") as temporary:
-        network.cpu().save_pretrained(temporary, safe_serialization=True)
+    if is_main_process():
+        with whole_folder(out / "model") as temporary:
+            network.cpu().save_pretrained(temporary, safe_serialization=True)
     return network, state
