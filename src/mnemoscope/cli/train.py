@@ -36,7 +36,7 @@ class ReidConfig(Config):
     def recipe(self, store: LatentStore) -> ReidTraining:
         """The resolved recipe for a store."""
         preset = PRESETS[self.preset](space=store.record.space, channels=store.frame_shape[0])
-        return build(ReidTraining, merged(preset.model_dump(), self.reid))
+        return build(ReidTraining, merged(preset.model_dump(), self.reid), prefix="reid.")
 
 
 class VaeConfig(Config):

@@ -53,12 +53,18 @@ def resolve(kind: type[C], *, file: Path | None = None, assignments: Sequence[st
     return build(kind, values | dict(given))
 
 
-def build(kind: type[C], values: Mapping[str, Any]) -> C:
-    """``kind(**values)`` with all problems in one :class:`ConfigError`."""
+def build(kind: type[C], values: Mapping[str, Any], *, prefix: str = "") -> C:
+    """``kind(**values)`` with all problems in one :class:`ConfigError`.
+
+    Args:
+        kind: the configuration's class.
+        values: its keys.
+        prefix: what a user writes before them, such as ``"reid."``.
+    """
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        lines = [_explain(kind, problem) for problem in error.errors()]
+        lines = [_explain(kind, problem, prefix) for problem in error.errors()]
         raise ConfigError(f"{kind.__name__}: {len(lines)} problem(s)\n" + "\n".join(lines)) from None
 
 
@@ -112,10 +118,10 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
         raise ConfigError(f"--set {assignment!r}: the value is not readable: {error}") from error
 
 
-def _explain(kind: type, problem: Any) -> str:
+def _explain(kind: type, problem: Any, prefix: str) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"  {key}: {problem['msg']} (found {problem['input']!r})"
+        return f"  {prefix}{key}: {problem['msg']} (found {problem['input']!r})"
     near = difflib.get_close_matches(key, list(known_keys(kind)), n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "; --dry-run prints every known key"
-    return f"  {key}: unknown key{hint}"
+    hint = f"; did you mean {prefix + near[0]!r}?" if near else "; --dry-run prints every known key"
+    return f"  {prefix}{key}: unknown key{hint}"

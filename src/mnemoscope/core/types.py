@@ -106,6 +106,10 @@ class Verdict:
     not_tested: list[str]
 
 
+# Perturbation → {"tpr": …}, and beside them minimum_detectable_share.
+Power = dict[str, dict[str, Estimate] | Estimate | None]
+
+
 @dataclass(frozen=True)
 class AuditResult:
     """Everything in ``audit.json`` (schema ``mnemoscope.audit/1``); a stage that did not run is None."""
@@ -115,7 +119,7 @@ class AuditResult:
     privacy: Privacy | None
     recall: Recall | None
     verdict: Verdict
-    power: dict[str, Any] | None = None
+    power: Power | None = None
     consistency: dict[str, Any] | None = None
     labels: dict[str, Any] | None = None
     gallery: dict[str, Any] = field(default_factory=dict)

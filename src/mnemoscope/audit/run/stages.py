@@ -113,7 +113,7 @@ def training_recipe(config: AuditConfig, *, channels: int) -> ReidTraining:
         ConfigError: naming unknown keys.
     """
     preset = PRESETS[config.preset](space=config.space, channels=channels)
-    return build(ReidTraining, merged(preset.model_dump(), config.reid))
+    return build(ReidTraining, merged(preset.model_dump(), config.reid), prefix="reid.")
 
 
 def trained(run: Run, store: LatentStore, *, config: AuditConfig, progress: Progress) -> tuple[ReidModel, str]:
