@@ -137,8 +137,8 @@ class PairSampler:
 
     def draw(self, epoch: int, indices: np.ndarray, *, purpose: str) -> Pairs:
         """The pairs ``indices`` (each the number of the anchor's clip) of an epoch."""
-        rows = np.array([self._one(int(i), generator(self.seed, purpose, epoch, int(i))) for i in indices])
-        anchor_clip, anchor, partner_clip, partner = rows.reshape(-1, 4).T
+        rows = [self._one(int(i), generator(self.seed, purpose, epoch, int(i))) for i in indices]
+        anchor_clip, anchor, partner_clip, partner = np.array(rows, dtype=np.int64).reshape(-1, 4).T
         return Pairs(anchor, partner, self.patient[anchor_clip], self.patient[partner_clip])
 
     def _one(self, clip: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
