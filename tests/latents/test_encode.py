@@ -156,8 +156,8 @@ def test_rows_in_any_order_give_the_same_store(manifest: Manifest, tmp_path: Pat
 
 def test_each_clip_is_reported_with_its_frames(manifest: Manifest, tmp_path: Path) -> None:
     seen: list[int] = []
-    encode(manifest, tmp_path / "out", on_clip=seen.append)
-    assert seen == [6, 5, 8, 7]
+    encode(manifest, tmp_path / "out", progress=lambda stage, done, total, unit: seen.append(done))
+    assert seen == [6, 11, 19, 26]
 
 
 def test_a_finished_store_is_not_made_again(manifest: Manifest, tmp_path: Path) -> None:

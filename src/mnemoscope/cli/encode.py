@@ -97,13 +97,6 @@ def encode(
     _claim(out, plan)
     if is_store(out):
         return LatentStore(out)
-    done = 0
-
-    def on_clip(frames: int) -> None:
-        nonlocal done
-        done += 1
-        progress("encode", done, len(manifest), "clip")
-
     return encode_set(
         manifest,
         out,
@@ -112,7 +105,7 @@ def encode(
         source=source,
         scaling=scaling,
         max_frames=config.max_frames,
-        on_clip=on_clip,
+        progress=progress,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from mnemoscope.core.errors import InputError, Mismatch, OutputConflict, TooFewSamples
 from mnemoscope.core.files import file_fingerprint, value_fingerprint
+from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.data.clips import LATENT_SUFFIXES
 from mnemoscope.data.manifest import Manifest
 from mnemoscope.data.tensors import read_latent
@@ -22,6 +23,8 @@ from mnemoscope.latents.store import LatentStore, Space, StoreRecord, is_store
 from mnemoscope.latents.writer import StoreWriter
 
 log = logging.getLogger(__name__)
+
+Alteration = Callable[[np.ndarray, str], np.ndarray]
 
 
 class FrameEncoder(Protocol):
@@ -86,7 +89,9 @@ def encode_set(
     source: str,
     scaling: Scaling | None = None,
     max_frames: int | None = None,
-    on_clip: Callable[[int], None] = lambda frames: None,
+    alter: Alteration | None = None,
+    progress: Progress = unwatched,
+    stage: str = "encode",
 ) -> LatentStore:
     """Encodes every clip of a manifest into the store ``out``; what a broken-off call for the same clips and settings
 
@@ -100,7 +105,9 @@ def encode_set(
         source: fingerprint of the source files, kept in the record.
         scaling: the train store's constants; None takes them from this manifest's train clips.
         max_frames: frames kept of each clip, from its beginning; None keeps all.
-        on_clip: called after each clip with the number of its frames.
+        alter: changes the decoded frames (T, H, W) of a clip, given by its id, before they are encoded.
+        progress: told after each clip how many frames are encoded.
+        stage: the name that ``progress`` is given.
 
     Raises:
         InputError: for an unreadable clip, naming it.
@@ -133,7 +140,8 @@ def encode_set(
     waiting = [(clip_id, file) for clip_id, file in pairs if clip_id not in writer.done]
     if len(waiting) < len(pairs):
         log.info("%d of %d clips were encoded before", len(pairs) - len(waiting), len(pairs))
-    for clip_id, frames in _decoded_ahead(waiting, transform, max_frames):
+    done, total = sum(writer.done.values()), _expected_frames(manifest, max_frames)
+    for clip_id, frames in _decoded_ahead(waiting, transform, max_frames, alter):
         latents = frames if frames.dtype == np.float16 else encoder.encode(frames, clip_id=clip_id)
         if latents.shape[1:] != shape:
             raise Mismatch(
@@ -141,8 +149,15 @@ def encode_set(
                 f"{latents.shape[1:]}; choose the VAE that made them (--vae) or their size (--set frames.height=…)"
             )
         writer.append(clip_id, latents)
-        on_clip(len(latents))
+        done += len(latents)
+        progress(stage, done, max(done, total), "frame")
     return writer.finish(manifest.clips, record, scaling=scaling)
+
+
+def _expected_frames(manifest: Manifest, max_frames: int | None) -> int:
+    """As far as headers tell; resampling may make it more or fewer."""
+    counts = manifest.clips["n_frames"].fillna(0)
+    return int(counts.clip(upper=max_frames).sum())
 
 
 def _finished(
@@ -157,22 +172,23 @@ def _finished(
 
 
 def _decoded_ahead(
-    clips: Sequence[tuple[str, Path]], transform: FrameTransform, max_frames: int | None
+    clips: Sequence[tuple[str, Path]], transform: FrameTransform, max_frames: int | None, alter: Alteration | None
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Clips in order, the next one being decoded while the caller works on the present one."""
 
-    def load(file: Path) -> np.ndarray:
+    def load(clip_id: str, file: Path) -> np.ndarray:
         if file.suffix.lower() in LATENT_SUFFIXES:
             with np.errstate(over="ignore"):  # the writer refuses infinite latents, naming the clip
                 return read_latent(file)[:max_frames].astype(np.float16)
-        return read_clip(file, transform, max_frames=max_frames)
+        frames = read_clip(file, transform, max_frames=max_frames)
+        return frames if alter is None else alter(frames, clip_id)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = [pool.submit(load, file) for _, file in clips[:1]]
+        ahead = [pool.submit(load, *clip) for clip in clips[:1]]
         for number, (clip_id, file) in enumerate(clips):
             frames = ahead.pop().result()
             if number + 1 < len(clips):
-                ahead.append(pool.submit(load, clips[number + 1][1]))
+                ahead.append(pool.submit(load, *clips[number + 1]))
             if len(frames) == 0:
                 raise InputError(f"{file}: no frame could be decoded; `mnemoscope check` lists every bad file")
             yield clip_id, frames

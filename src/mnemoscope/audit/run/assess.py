@@ -85,7 +85,7 @@ def _pairs(
     different = [
         (row, other)
         for row in first
-        for other in _strangers(of_row, row, generator(seed, "strangers", int(features.clip[row])))
+        for other in _strangers(of_row, int(row), generator(seed, "strangers", int(features.clip[row])))
     ]
     one_frame_each = len(first) == len(features.clip)
     if one_frame_each or not different:

@@ -1,7 +1,7 @@
 """The pipeline: check → encode → train → features → neighbours → numbers → files."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -47,6 +47,7 @@ class Finished:
 class _Encoded:
     store: LatentStore
     files: dict[str, Path] | None
+    altered: LatentStore | None = None
 
 
 def run_audit(
@@ -67,7 +68,7 @@ def run_audit(
     stages.training_recipe(config, channels=4)  # misspelt settings are named before hours of encoding
     of_real, of_synthetic = _encode(run, real, synthetic, config, progress)
     train, holdout = of_real.store.of_split("train"), of_real.store.of_split("holdout")
-    model, model_key = stages.trained(run, of_real.store, config=config, progress=progress)
+    model, model_key = stages.trained(run, of_real.store, of_real.altered, config=config, progress=progress)
     model.require_store(of_synthetic.store)
     features = stages.features(run, of_real.store, of_synthetic.store, model, model_key, config=config)
     with run.measured("audit"):
@@ -117,7 +118,21 @@ def _encoded_set(
     store = stages.encoded(
         run, name, manifest, source, encoder=encoder, scaling=scaling, config=config, progress=progress
     )
-    return _Encoded(store, dict(zip(manifest.clips["clip_id"], manifest.files, strict=True)))
+    altered = None
+    if name == "real" and config.altered_frames and config.reid_model is None:
+        learnt = manifest.clips["split"].isin(["train", "val"])
+        altered = stages.encoded(
+            run,
+            "altered",
+            replace(manifest, clips=manifest.clips[learnt].reset_index(drop=True)),
+            source,
+            encoder=encoder,
+            scaling=store.record.scaling,
+            config=config,
+            progress=progress,
+            altered_frames=config.altered_frames,
+        )
+    return _Encoded(store, dict(zip(manifest.clips["clip_id"], manifest.files, strict=True)), altered)
 
 
 def _numbers(
@@ -133,7 +148,11 @@ def _numbers(
     clips = synthetic.store.of_split("synthetic")
     of_synthetic = stages.matches(features.synthetic, features.train, head, device=config.device)
     of_holdout = stages.matches(features.holdout, features.train, head, device=config.device)
-    again = features.train_again and stages.matches(features.train_again, features.train, head, device=config.device)
+    again = (
+        None
+        if features.train_again is None
+        else stages.matches(features.train_again, features.train, head, device=config.device)
+    )
     private = privacy(of_synthetic.p_max, of_holdout.p_max, percentile=config.percentile, fdr_rate=config.fdr_rate)
     gate = None if config.gate_percentile is None else recall_gate(of_holdout.p_max, percentile=config.gate_percentile)
     hits = count_hits(of_synthetic.nearest, of_synthetic.p_max, n_gallery=len(train), tau=private.tau, gate=gate)
@@ -147,7 +166,11 @@ def _numbers(
         recall=assess.recall(hits, train, gate=gate),
         power={"other_frame": {"tpr": power}, "minimum_detectable_share": None} if power else None,
         verdict=decide(sizes, verified, private, power, not_tested=assess.NOT_TESTED),
-        gallery={"train_frames": config.train_frames, "query_frames": config.query_frames},
+        gallery={
+            "train_frames": config.train_frames,
+            "query_frames": config.query_frames,
+            "altered_frames": config.altered_frames if real.altered is not None else 0,
+        },
     )
     shared: dict[str, Any] = {"p_max_holdout": of_holdout.p_max, "tau": private.tau, "gate": gate}
     return Finished(

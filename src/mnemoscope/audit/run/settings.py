@@ -12,7 +12,7 @@ from mnemoscope.data.transform import FrameTransform
 FrameCount = int | Literal["all"]
 
 # What the paper does where the default differs: first frames only, and every query counts.
-PAPER_CHOICES: dict[str, Any] = {"train_frames": 1, "query_frames": 1, "gate_percentile": None}
+PAPER_CHOICES: dict[str, Any] = {"train_frames": 1, "query_frames": 1, "gate_percentile": None, "altered_frames": 0}
 
 
 class AuditConfig(Config):
@@ -26,6 +26,8 @@ class AuditConfig(Config):
         fdr_rate: expected share of innocents among the individually named clips.
         train_frames: frames of each train clip in the gallery, or ``all``.
         query_frames: frames of each holdout and synthetic clip that are looked up, or ``all``.
+        altered_frames: frames of each train and val clip that join the training moved, brightened, blurred …, so that
+            a changed copy is still recognised; not available where latents are given in place of videos.
         vae: ``bundled``, a diffusers folder, or a hub name.
         precision: of the VAE; ``auto`` is bf16 on a GPU that has it, else fp32.
         frames: how frames are brought to one size, colour and rate.
@@ -51,6 +53,7 @@ class AuditConfig(Config):
     fdr_rate: float = Field(0.1, gt=0, lt=1)
     train_frames: FrameCount = 4
     query_frames: FrameCount = 4
+    altered_frames: int = Field(8, ge=0)
     vae: str = "bundled"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     frames: FrameTransform = FrameTransform()

@@ -1,6 +1,7 @@
 """Stages between the clips and the numbers: encode, train, features, neighbours. Each is kept and reused."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -14,6 +15,7 @@ from mnemoscope.core.errors import CorruptFile, InputError, Mismatch
 from mnemoscope.core.files import folder_fingerprint, whole_file
 from mnemoscope.core.progress import Progress
 from mnemoscope.core.provenance import Run
+from mnemoscope.data.alter import altered_clip
 from mnemoscope.data.manifest import Manifest
 from mnemoscope.latents.encode import FrameEncoder, PixelEncoder, encode_set
 from mnemoscope.latents.features import FrameFeatures, extract_features
@@ -46,18 +48,11 @@ def encoded(
     scaling: Scaling | None,
     config: AuditConfig,
     progress: Progress,
+    altered_frames: int = 0,
 ) -> LatentStore:
-    """The store of one set; an interrupted encode is continued."""
-    total = len(manifest)
+    """The store of one set, or of so many altered frames of each of its clips; an interrupted encode is continued."""
 
     def make(folder: Path) -> None:
-        done = 0
-
-        def on_clip(frames: int) -> None:
-            nonlocal done
-            done += 1
-            progress(f"encode {name}", done, total, "clip")
-
         encode_set(
             manifest,
             folder,
@@ -66,7 +61,9 @@ def encoded(
             source=source,
             scaling=scaling,
             max_frames=config.max_frames,
-            on_clip=on_clip,
+            alter=partial(_altered, count=altered_frames, seed=config.seed) if altered_frames else None,
+            progress=progress,
+            stage=f"encode {name}",
         )
 
     inputs = {
@@ -78,8 +75,13 @@ def encoded(
         "max_frames": config.max_frames,
         "precision": config.precision,
         "scaling": scaling.to_json() if scaling else None,
+        "altered": [altered_frames, config.seed if altered_frames else None],
     }
     return LatentStore(run.stage(f"latents-{name}", inputs, make))
+
+
+def _altered(frames: np.ndarray, clip_id: str, *, count: int, seed: int) -> np.ndarray:
+    return altered_clip(frames, count=count, seed=seed, clip_id=clip_id)
 
 
 def require_alike(real: LatentStore, encoder: str, size: tuple[int, int, float | None]) -> None:
@@ -116,8 +118,13 @@ def training_recipe(config: AuditConfig, *, channels: int) -> ReidTraining:
     return build(ReidTraining, merged(preset.model_dump(), config.reid), prefix="reid.")
 
 
-def trained(run: Run, store: LatentStore, *, config: AuditConfig, progress: Progress) -> tuple[ReidModel, str]:
-    """The re-identification model and its fingerprint: the given one, or one trained on the store."""
+def trained(
+    run: Run, store: LatentStore, altered: LatentStore | None, *, config: AuditConfig, progress: Progress
+) -> tuple[ReidModel, str]:
+    """The re-identification model and its fingerprint: the given one, or one trained on the store (and, where there
+
+    is one, on the store of altered frames).
+    """
     if config.reid_model is not None:
         model = load_reid(config.reid_model, device=config.device)
         model.require_store(store)
@@ -125,9 +132,10 @@ def trained(run: Run, store: LatentStore, *, config: AuditConfig, progress: Prog
     recipe = training_recipe(config, channels=store.frame_shape[0])
 
     def make(folder: Path) -> None:
-        train_reid(store, recipe, folder, seed=config.seed, device=config.device, progress=progress)
+        train_reid(store, recipe, folder, altered=altered, seed=config.seed, device=config.device, progress=progress)
 
-    inputs = {"store": store.fingerprint, "recipe": recipe.model_dump(mode="json"), "seed": config.seed}
+    stores = [part.fingerprint for part in (store, altered) if part is not None]
+    inputs = {"stores": stores, "recipe": recipe.model_dump(mode="json"), "seed": config.seed}
     folder = run.stage("reid", inputs, make) / "model"
     return load_reid(folder, device=config.device), folder_fingerprint(folder)
 
@@ -174,7 +182,7 @@ def features(
     inputs = {"model": model_key, "stores": [real.fingerprint, synthetic.fingerprint], "frames": [train, query]}
     folder = run.stage("features", inputs, make)
     loaded = {name: _load_features(folder / f"{name}.npz") for name in wanted}
-    return SetFeatures(**{"train_again": None} | loaded)
+    return SetFeatures(train_again=loaded.pop("train_again", None), **loaded)
 
 
 def _load_features(path: Path) -> FrameFeatures:
