@@ -420,13 +420,27 @@ CHANGES: dict[str, Any] = {
 LOADED = {"imagenet_weights", "checkpoint"}
 
 
-@pytest.mark.parametrize("name", sorted(ReidTraining.model_fields.keys() - LOADED))
-def test_every_setting_changes_the_training(store: LatentStore, tmp_path: Path, name: str) -> None:
-    def trace(folder: str, recipe: ReidTraining) -> tuple[object, ...]:
-        model, state = train_reid(store, recipe, tmp_path / folder, seed=0)
-        return model.preset, model.embed(store.read(0, 2)).shape, state.best_loss
+def trace(store: LatentStore, folder: Path, recipe: ReidTraining) -> tuple[object, ...]:
+    model, state = train_reid(store, recipe, folder, seed=0)
+    return model.preset, model.embed(store.read(0, 2)).shape, state.best_loss
 
-    assert trace("base", RECIPE) != trace("other", with_changes(**{name: CHANGES[name]}))
+
+@pytest.fixture(scope="module")
+def base_trace(store: LatentStore, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    return trace(store, tmp_path_factory.mktemp("base"), RECIPE)
+
+
+@pytest.mark.parametrize("name", sorted(ReidTraining.model_fields.keys() - LOADED))
+def test_every_setting_changes_the_training(
+    store: LatentStore, tmp_path: Path, base_trace: tuple[object, ...], name: str
+) -> None:
+    assert trace(store, tmp_path, with_changes(**{name: CHANGES[name]})) != base_trace
+
+
+def test_the_same_settings_give_the_same_training(
+    store: LatentStore, tmp_path: Path, base_trace: tuple[object, ...]
+) -> None:
+    assert trace(store, tmp_path, with_changes()) == base_trace
 
 
 def test_the_presets_are_those_of_paper_and_design() -> None:

@@ -65,7 +65,7 @@ def test_a_few_steps_reduce_the_error_and_the_model_can_be_used(store: LatentSto
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(store: LatentStore, tmp_path: Path) -> None:
-    recipe = with_changes(loop=LOOP.model_copy(update={"epochs": 1}).model_dump())
+    recipe = with_changes(loop=ONE_EPOCH)
 
     def weights(folder: str, seed: int) -> torch.Tensor:
         network, _ = train_vae(store, recipe, tmp_path / folder, seed=seed)
@@ -152,16 +152,29 @@ CHANGES: dict[str, Any] = {
 }
 
 
+ONE_EPOCH = LOOP.model_copy(update={"epochs": 1}).model_dump()
+
+
+def trace(store: LatentStore, folder: Path, **changes: Any) -> list[float]:
+    network, state = train_vae(store, with_changes(**{"loop": ONE_EPOCH} | changes), folder, seed=0)
+    figures = [value for key, value in state.history[-1].items() if key != "seconds"]
+    return [*figures, sum(p.numel() for p in network.parameters())]
+
+
+@pytest.fixture(scope="module")
+def base_trace(store: LatentStore, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    return trace(store, tmp_path_factory.mktemp("base"))
+
+
 @pytest.mark.parametrize("name", VaeTraining.model_fields)
-def test_every_setting_changes_the_training(store: LatentStore, tmp_path: Path, name: str) -> None:
-    base = with_changes(loop=LOOP.model_copy(update={"epochs": 1}).model_dump())
+def test_every_setting_changes_the_training(
+    store: LatentStore, tmp_path: Path, base_trace: list[float], name: str
+) -> None:
+    assert trace(store, tmp_path, **{name: CHANGES[name]}) != base_trace
 
-    def trace(folder: str, recipe: VaeTraining) -> list[float]:
-        network, state = train_vae(store, recipe, tmp_path / folder, seed=0)
-        figures = [value for key, value in state.history[-1].items() if key != "seconds"]
-        return [*figures, sum(p.numel() for p in network.parameters())]
 
-    assert trace("base", base) != trace("other", build(VaeTraining, base.model_dump() | {name: CHANGES[name]}))
+def test_the_same_settings_give_the_same_training(store: LatentStore, tmp_path: Path, base_trace: list[float]) -> None:
+    assert trace(store, tmp_path) == base_trace
 
 
 def test_a_latent_store_is_refused(tmp_path: Path) -> None:
