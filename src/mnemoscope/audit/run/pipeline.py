@@ -10,10 +10,12 @@ from typing import Any
 import jsonschema
 import pandas as pd
 
+import mnemoscope.audit.run.assess as assess
+import mnemoscope.audit.run.sources as sources
+import mnemoscope.audit.run.stages as stages
 from mnemoscope.audit.ledger import patient_ledger
 from mnemoscope.audit.privacy import privacy
 from mnemoscope.audit.recall import count_hits
-from mnemoscope.audit.run import assess, sources, stages
 from mnemoscope.audit.run.settings import AuditConfig
 from mnemoscope.audit.run.tables import patient_table, query_table
 from mnemoscope.audit.threshold import recall_gate

@@ -1,0 +1,76 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mnemoscope
+from mnemoscope.core.errors import OutputConflict
+from tests.cli.conftest import Call
+from tests.reference.tiny_audit import drifting, write_clip
+
+IMAGE = ("--space", "image", "--set", "frames.height=32", "--set", "frames.width=32")
+
+
+@pytest.fixture(scope="module")
+def real(call: Call, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("encode") / "real"
+    done = call("encode", clips / "real", "--out", out, *IMAGE)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == f"{out}: 19 clips, 114 frames of 1 × 32 × 32\n"
+    return out
+
+
+def test_a_store_holds_the_frames(real: Path) -> None:
+    store = mnemoscope.LatentStore(real)
+    assert np.array_equal(store.clip(store.clips.iloc[4])[:, 0], drifting(4))
+    assert store.clips["split"].value_counts().to_dict() == {"train": 10, "holdout": 6, "val": 3}
+
+
+def test_the_same_call_finds_the_store_and_another_leaves_it_alone(call: Call, clips: Path, real: Path) -> None:
+    again = call("encode", clips / "real", "--out", real, *IMAGE, "--json")
+    found = {"store": str(real), "clips": 19, "frames": 114, "shape": [1, 32, 32]}
+    assert json.loads(again.stdout) == found
+    other = call("encode", clips / "real", "--out", real, *IMAGE, "--max-frames", "2")
+    assert other.exit_code == 2
+    assert "a store of other clips or settings; choose another --out" in other.stderr
+    assert mnemoscope.LatentStore(real).n_frames == 114
+
+
+def test_suspects_take_the_scaling_of_the_real_clips(call: Call, clips: Path, real: Path, tmp_path: Path) -> None:
+    out = tmp_path / "synthetic"
+    words = ["encode", clips / "synthetic", "--split", "synthetic", "--scaling-from", real, "--out", out, *IMAGE]
+    assert call(*words).exit_code == 0
+    stores = [mnemoscope.LatentStore(folder) for folder in (real, out)]
+    assert stores[0].record.scaling == stores[1].record.scaling
+    assert set(stores[1].clips["split"]) == {"synthetic"}
+
+
+def test_several_folders_become_one_store_from_python(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a" / "one.avi", 1)
+    write_clip(tmp_path / "b" / "two.avi", 2)
+    config = mnemoscope.EncodeConfig(space="image", split="train", max_frames=3, frames={"height": 32, "width": 32})
+    seen: list[int] = []
+    store = mnemoscope.encode(
+        tmp_path / "a",
+        str(tmp_path / "b"),
+        out=tmp_path / "store",
+        config=config,
+        progress=lambda stage, done, total, unit: seen.append(done),
+    )
+    assert store.clips["clip_id"].tolist() == ["one", "two"]
+    assert store.n_frames == 6
+    assert seen
+    assert seen == sorted(seen)
+    with pytest.raises(OutputConflict, match="choose another --out"):
+        mnemoscope.encode(tmp_path / "a", out=tmp_path / "store", config=config)
+
+
+def test_a_broken_clip_ends_with_2_and_its_name_and_the_rest_is_kept(call: Call, tmp_path: Path) -> None:
+    write_clip(tmp_path / "a" / "one.avi", 1)
+    (tmp_path / "a" / "two.avi").write_bytes(b"no video")
+    words = ["encode", tmp_path / "a", "--split", "train", "--out", tmp_path / "store", *IMAGE]
+    done = call(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "two.avi" in done.stderr
+    assert not (tmp_path / "store" / "store.json").exists()

@@ -1,0 +1,34 @@
+"""The public names: every verb of the command line has a function of its name."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import mnemoscope
+from mnemoscope.cli import VERBS
+
+
+@pytest.mark.parametrize("name", mnemoscope.__all__)
+def test_every_public_name_is_there_and_explained(name: str) -> None:
+    value = getattr(mnemoscope, name)
+    assert callable(value)
+    assert inspect.getdoc(value)
+
+
+def test_python_knows_the_verbs() -> None:
+    assert set(VERBS) - {"bench", "train"} <= set(mnemoscope.__all__)
+    assert {"train_reid_model", "train_vae_model"} <= set(mnemoscope.__all__)
+    assert set(mnemoscope.__all__) <= set(dir(mnemoscope))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'adit'"):
+        mnemoscope.__getattr__("adit")
+
+
+def test_the_package_alone_imports_nothing_heavy() -> None:
+    code = "import sys, mnemoscope; print(sorted({'numpy', 'torch', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
