@@ -32,8 +32,8 @@ class DemoConfig(Config):
     phantom: PhantomConfig = PhantomConfig(
         patients=340,
         clips_per_patient=2,
-        frames=24,
-        fps=24.0,
+        frames=16,
+        fps=16.0,
         holdout_share=0.3,
         copies=40,
         fresh=80,

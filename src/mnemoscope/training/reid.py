@@ -83,7 +83,7 @@ def default_training(*, space: Space, channels: int) -> ReidTraining:
         preset="default",
         architecture=default_architecture(space=space, channels=channels, backbone="small"),
         loop=LoopConfig(
-            epochs=60,
+            epochs=30,
             batch_size=128,
             learning_rate=1e-3,
             weight_decay=1e-2,
@@ -91,7 +91,7 @@ def default_training(*, space: Space, channels: int) -> ReidTraining:
             schedule="cosine",
             warmup_steps=20,
             clip_gradient_norm=1.0,
-            patience_epochs=20,
+            patience_epochs=10,
         ),
     )
 
