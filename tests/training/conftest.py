@@ -1,3 +1,4 @@
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -11,3 +12,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collection() -> Iterator[None]:
+    """Each training ends with a garbage collection, which would look through all imported libraries every time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
