@@ -116,6 +116,7 @@ def test_help_says_what_a_setting_means_and_what_it_is() -> None:
         (("--set", "loop.epoch=1"), "loop.epoch: unknown key; did you mean 'loop.epochs'?"),
         (("--share", "much"), "share: "),
         (("--mode", "none"), "mode: "),
+        (("--mode", ""), "mode: "),
         (("--config", "nowhere.yaml"), "nowhere.yaml: expected a readable YAML or JSON file"),
         (("--sharee", "1"), "No such option"),
     ],
