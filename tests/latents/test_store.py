@@ -88,11 +88,22 @@ def test_black_frames_over_a_whole_shard_are_frames_like_others(tmp_path: Path) 
     np.testing.assert_array_equal(store.read(0, 30), frames)
 
 
-def test_the_fingerprint_sees_every_part(store: LatentStore, clips: dict[str, ToyClip], tmp_path: Path) -> None:
-    again = write_store(tmp_path / "again", clips)
-    assert again.fingerprint == store.fingerprint
-    (again.folder / RECORD).write_text((again.folder / RECORD).read_text() + " ")
-    assert LatentStore(again.folder).fingerprint != store.fingerprint
+@pytest.mark.parametrize("part", [RECORD, CLIPS, f"{FRAMES}/c/1/0/0/0"])
+def test_the_fingerprint_sees_every_part_and_nothing_else(store: LatentStore, part: str) -> None:
+    (store.folder / "stage.json").write_text('{"seconds": 1.5}')
+    before = LatentStore(store.folder).fingerprint
+    (store.folder / "stage.json").write_text('{"seconds": 2.5}')
+    assert LatentStore(store.folder).fingerprint == before
+    opened = LatentStore(store.folder)
+    with (store.folder / part).open("ab") as file:
+        file.write(b" ")
+    assert opened.fingerprint != before
+
+
+def test_the_same_clips_give_the_same_fingerprint(
+    store: LatentStore, clips: dict[str, ToyClip], tmp_path: Path
+) -> None:
+    assert write_store(tmp_path / "again", clips).fingerprint == store.fingerprint
 
 
 @pytest.mark.parametrize("part", [RECORD, CLIPS, f"{FRAMES}/zarr.json"])

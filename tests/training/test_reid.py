@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from mnemoscope.core.config import build
-from mnemoscope.core.errors import ConfigError, InputError, TooFewSamples
+from mnemoscope.core.errors import ConfigError, InputError, Mismatch, TooFewSamples
 from mnemoscope.core.rng import generator
 from mnemoscope.latents.features import extract_features
 from mnemoscope.latents.store import LatentStore
@@ -361,6 +361,55 @@ def test_frames_read_from_disk_give_the_same_training(store: LatentStore, tmp_pa
     assert torch.equal(*weights)
 
 
+def altered_store(folder: Path, store: LatentStore, *, noise: float = 0.5) -> LatentStore:
+    """Two noisy frames of each clip of a store, under its constants."""
+    clips = {}
+    for row, frames in store.clips_of(store.clips):
+        shaken = frames[[0, 2]] + noise * generator(1, "altered", row["clip_id"]).normal(size=(2, *frames.shape[1:]))
+        clips[f"altered-{row['clip_id']}"] = ToyClip(shaken.astype(np.float16), row["patient_id"], row["split"])
+    return write_store(folder, clips, scaling=store.record.scaling)
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 1 << 30])
+@pytest.mark.parametrize("chosen", [[0, 71, 72, 107, 72, 3], [5, 2], [80], []])
+def test_altered_frames_follow_those_of_the_store(
+    store: LatentStore, tmp_path: Path, limit_bytes: int, chosen: list[int]
+) -> None:
+    altered = altered_store(tmp_path / "altered", store)
+    everything = np.concatenate([store.read(0, store.n_frames), altered.read(0, altered.n_frames)])
+    pool, clips = reid._joined(store, altered)
+    pool = reid._Joined(*(s.frame_pool(limit_bytes=limit_bytes) for s in (store, altered)), store.n_frames)
+    numbers = np.array(chosen, dtype=np.int64)
+    np.testing.assert_array_equal(pool[numbers], everything[numbers])
+    assert len(clips) == 2 * len(store.clips)
+    for _, row in clips.iterrows():
+        owner = altered if row["clip_id"].startswith("altered") else store
+        own = owner.clips[owner.clips["clip_id"] == row["clip_id"]].iloc[0]
+        first = row["first_frame"]
+        np.testing.assert_array_equal(everything[first : first + row["n_frames"]], owner.clip(own))
+
+
+def test_altered_frames_are_paired_with_those_of_their_patient(
+    store: LatentStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks: list[ReidTask] = []
+    monkeypatch.setattr(reid, "train", lambda task, *_, **__: tasks.append(task))
+    altered = altered_store(tmp_path / "altered", store)
+    train_reid(store, RECIPE, tmp_path / "out", altered=altered, seed=0)
+    assert tasks[0].examples() == 2 * len(store.of_split("train"))
+    of_frame = np.concatenate([np.repeat(s.clips["patient_id"], s.clips["n_frames"]) for s in (store, altered)])
+    pairs = [tasks[0]._train.draw(epoch, np.arange(tasks[0].examples()), purpose="pairs") for epoch in range(4)]
+    anchor, partner = (np.concatenate([getattr(p, side) for p in pairs]) for side in ("anchor", "partner"))
+    assert (of_frame[anchor] == of_frame[partner]).all()
+    assert ((anchor < store.n_frames) & (partner >= store.n_frames)).any()
+
+
+def test_altered_frames_of_other_constants_are_refused(store: LatentStore, tmp_path: Path) -> None:
+    other = write_store(tmp_path / "other", patterns(6, noise=0.9))
+    with pytest.raises(Mismatch, match="other scaling constants than the store of the unaltered clips"):
+        train_reid(store, RECIPE, tmp_path / "out", altered=other, seed=0)
+
+
 def test_no_val_clips_are_refused_with_the_remedy(tmp_path: Path) -> None:
     clips = {name: clip for name, clip in patterns(6).items() if clip.split == "train"}
     with pytest.raises(InputError, match=r"no val clips.*val"):
@@ -368,15 +417,16 @@ def test_no_val_clips_are_refused_with_the_remedy(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("train_patients", "val_patients", "split"), [(1, 3, "train"), (3, 1, "val")])
+@pytest.mark.parametrize(("train_patients", "val_patients", "split"), [(1, 3, "train"), (3, 1, "val"), (0, 4, "train")])
 def test_one_patient_in_a_split_is_refused(tmp_path: Path, train_patients: int, val_patients: int, split: str) -> None:
     splits = ["train"] * train_patients + ["val"] * val_patients
     clips = {
         name: ToyClip(clip.frames, clip.patient, split)
         for (name, clip), split in zip(patterns(4).items(), splits, strict=True)
     }
+    constants = write_store(tmp_path / "other", patterns(2)).record.scaling
     with pytest.raises(TooFewSamples, match=f"expected {split} clips of at least two patients"):
-        train_reid(write_store(tmp_path / "store", clips), RECIPE, tmp_path / "out", seed=0)
+        train_reid(write_store(tmp_path / "store", clips, scaling=constants), RECIPE, tmp_path / "out", seed=0)
 
 
 def state_files(folder: Path, start: dict[str, torch.Tensor]) -> Path:

@@ -17,7 +17,7 @@ import pandas as pd
 import zarr
 
 from mnemoscope.core.errors import CorruptFile, DegenerateValues, Mismatch
-from mnemoscope.core.files import folder_fingerprint, read_json
+from mnemoscope.core.files import file_fingerprint, folder_fingerprint, read_json, value_fingerprint
 from mnemoscope.latents.scaling import Scaling
 
 Space = Literal["latent", "image"]
@@ -132,8 +132,9 @@ class LatentStore:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of everything in the store."""
-        return folder_fingerprint(self.folder)
+        """Digest of the store's three parts; what a run keeps beside them, such as seconds taken, does not count."""
+        parts = [file_fingerprint(self.folder / name) for name in (CLIPS, RECORD)]
+        return value_fingerprint([folder_fingerprint(self.folder / FRAMES), *parts])
 
     def of_split(self, split: str) -> pd.DataFrame:
         """The rows of ``clips`` in a split, sorted by clip_id, index 0…n−1."""

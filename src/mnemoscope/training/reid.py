@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from mnemoscope.core.config import Config
@@ -46,6 +47,8 @@ class ReidTraining(Config):
         positives: ``clip``, another frame of the same clip (paper), or ``patient``, a frame of any clip of the patient.
         objective: ``pairs``, BCE on pairs that are half same, half different (paper), or ``batch``: each anchor
             against all partners of the batch, BCE balanced over both kinds plus cross-entropy over the row.
+        least_pairs: clips are gone through as often in an epoch as it takes to draw so many pairs; 0 draws one pair of
+            each clip (paper). With few clips an epoch of one pair each would be a single step.
         loop: length and speed.
         imagenet_weights: file with torchvision's ImageNet ResNet-50 weights to start from.
         checkpoint: a published re-identification checkpoint to start from.
@@ -55,6 +58,7 @@ class ReidTraining(Config):
     architecture: ReidArchitecture
     positives: Literal["clip", "patient"] = "patient"
     objective: Literal["pairs", "batch"] = "batch"
+    least_pairs: int = Field(0, ge=0)
     loop: LoopConfig
     imagenet_weights: Path | None = None
     checkpoint: Path | None = None
@@ -82,6 +86,7 @@ def default_training(*, space: Space, channels: int) -> ReidTraining:
     return ReidTraining(
         preset="default",
         architecture=default_architecture(space=space, channels=channels, backbone="small"),
+        least_pairs=640,
         loop=LoopConfig(
             epochs=30,
             batch_size=128,
@@ -136,8 +141,8 @@ class PairSampler:
         return len(self.first)
 
     def draw(self, epoch: int, indices: np.ndarray, *, purpose: str) -> Pairs:
-        """The pairs ``indices`` (each the number of the anchor's clip) of an epoch."""
-        rows = [self._one(int(i), generator(self.seed, purpose, epoch, int(i))) for i in indices]
+        """The pairs ``indices`` of an epoch; the anchor of pair i is of clip i, counted round and round."""
+        rows = [self._one(int(i) % len(self), generator(self.seed, purpose, epoch, int(i))) for i in indices]
         anchor_clip, anchor, partner_clip, partner = np.array(rows, dtype=np.int64).reshape(-1, 4).T
         return Pairs(anchor, partner, self.patient[anchor_clip], self.patient[partner_clip])
 
@@ -197,11 +202,12 @@ class ReidTask:
         self._objective = pair_loss if mixed else batch_loss
         self._train = PairSampler(train_clips, positives=recipe.positives, mixed=mixed, seed=seed)
         self._val = PairSampler(val_clips, positives=recipe.positives, mixed=mixed, seed=seed)
+        self._rounds = max(1, -(-recipe.least_pairs // len(self._train)))
         self._batch_size = recipe.loop.batch_size
 
     def examples(self) -> int:
-        """One pair a clip."""
-        return len(self._train)
+        """As many pairs of each clip as the recipe needs."""
+        return len(self._train) * self._rounds
 
     def batch(self, epoch: int, indices: np.ndarray) -> Batch:
         """Scaled frames of the pairs and their patients."""
@@ -313,8 +319,8 @@ def train_reid(
         TooFewSamples: with fewer than two train or val patients.
     """
     frames, clips = _joined(store, altered)
-    of_split = {name: rows.reset_index(drop=True) for name, rows in clips.groupby("split")}
-    if "val" not in of_split:
+    of_split = {name: clips[clips["split"] == name].reset_index(drop=True) for name in ("train", "val")}
+    if len(of_split["val"]) == 0:
         raise InputError(f"{store.folder}: no val clips to choose the network by; give a share (--val-share 0.15)")
     with named_weights(seed, "reid"):
         network = Reid(recipe.architecture)
