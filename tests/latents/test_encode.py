@@ -154,10 +154,39 @@ def test_rows_in_any_order_give_the_same_store(manifest: Manifest, tmp_path: Pat
     assert encode(shuffled, tmp_path / "a").fingerprint == encode(manifest, tmp_path / "b").fingerprint
 
 
-def test_each_clip_is_reported_with_its_frames(manifest: Manifest, tmp_path: Path) -> None:
-    seen: list[int] = []
-    encode(manifest, tmp_path / "out", progress=lambda stage, done, total, unit: seen.append(done))
-    assert seen == [6, 11, 19, 26]
+@pytest.mark.parametrize(
+    ("n_frames", "limit", "expected"),
+    [
+        ([6, 5, 8, 7], None, [(6, 26), (11, 26), (19, 26), (26, 26)]),
+        ([6, 5, 8, 7], 5, [(5, 20), (10, 20), (15, 20), (20, 20)]),
+        ([None, 5, None, 7], None, [(6, 12), (11, 12), (19, 19), (26, 26)]),
+    ],
+)
+def test_encoded_frames_are_counted(
+    manifest: Manifest, tmp_path: Path, n_frames: list[int | None], limit: int | None, expected: list[tuple[int, int]]
+) -> None:
+    seen: list[tuple[object, ...]] = []
+    known = replace(manifest, clips=manifest.clips.assign(n_frames=pd.array(n_frames, dtype="Int64")))
+    encode(known, tmp_path / "out", max_frames=limit, stage="mine", progress=lambda *call: seen.append(call))
+    assert seen == [("mine", done, total, "frame") for done, total in expected]
+
+
+def test_frames_are_altered_before_they_are_encoded(manifest: Manifest, tmp_path: Path) -> None:
+    shift = {name: number for number, name in enumerate(NAMES)}
+
+    def alter(frames: np.ndarray, clip_id: str) -> np.ndarray:
+        return frames[::2] // 2 + np.uint8(shift[clip_id])
+
+    store = encode(manifest, tmp_path / "out", alter=alter)
+    for row, latents in store.clips_of(store.clips):
+        frames = read_clip(manifest.root / row["path"], TRANSFORM)[::2] // 2 + np.uint8(shift[row["clip_id"]])
+        np.testing.assert_array_equal(latents, half_size(frames))
+
+
+def test_ready_latents_cannot_be_altered(tmp_path: Path) -> None:
+    torch.save(torch.zeros(2, 2, 8, 12), tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"a\.pt: a ready latent has no pixels to alter.*altered_frames=0"):
+        encode(listed(tmp_path, ["a.pt"]), tmp_path / "out", alter=lambda frames, clip_id: frames)
 
 
 def test_a_finished_store_is_not_made_again(manifest: Manifest, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def encode_set(
         stage: the name that ``progress`` is given.
 
     Raises:
-        InputError: for an unreadable clip, naming it.
+        InputError: for an unreadable clip, or a ready latent that is to be altered, naming it.
         Mismatch: if ready latents do not have the encoder's shape.
         TooFewSamples: if the scaling is to come from train clips and there are none.
         OutputConflict: if ``out`` is a finished store of other clips or settings.
@@ -178,6 +178,11 @@ def _decoded_ahead(
 
     def load(clip_id: str, file: Path) -> np.ndarray:
         if file.suffix.lower() in LATENT_SUFFIXES:
+            if alter is not None:
+                raise InputError(
+                    f"{file}: a ready latent has no pixels to alter; train without altered frames "
+                    f"(--set altered_frames=0)"
+                )
             with np.errstate(over="ignore"):  # the writer refuses infinite latents, naming the clip
                 return read_latent(file)[:max_frames].astype(np.float16)
         frames = read_clip(file, transform, max_frames=max_frames)
