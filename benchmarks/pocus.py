@@ -113,6 +113,7 @@ def _section(space: str, finished: Finished, dealt: Deal) -> str:
     reid, privacy = finished.result.reid, finished.result.privacy
     assert reid is not None
     assert privacy is not None
+    real_files = finished.real_files or {}
     lines = [
         f"## {space.capitalize()} space\n",
         f"Verification on holdout patients: AUC {_told(reid.auc, 3)}, top-1 of another frame {_told(reid.top1, 3)}, "
@@ -127,8 +128,9 @@ def _section(space: str, finished: Finished, dealt: Deal) -> str:
     for kind in KINDS:
         sources = {name: file for name, (file, k) in dealt.copies.items() if k == kind}
         picked = rows.loc[sorted(sources)]
-        stems = [Path(sources[name]).with_suffix("").as_posix() for name in picked.index]
-        by_clip = sum(near == stem for near, stem in zip(picked["nearest_clip_id"], stems, strict=True))
+        near_files = [real_files[clip_id].name for clip_id in picked["nearest_clip_id"]]
+        own_files = [Path(sources[name]).name for name in picked.index]
+        by_clip = sum(near == own for near, own in zip(near_files, own_files, strict=True))
         owners = [patient[sources[name]] for name in picked.index]
         by_patient = sum(near == own for near, own in zip(picked["nearest_patient_id"], owners, strict=True))
         lines.append(f"| {kind} copies | {len(picked)} | {_flagged(picked)} | {by_clip} | {by_patient} |")
@@ -154,11 +156,15 @@ def _page(dealt: Deal, sections: list[str]) -> str:
 
 Written by `python -m benchmarks.pocus --real POCUS --out runs/pocus`, POCUS being the folder of 124 lung-ultrasound
 clips of 78 patients from the COVID-19 point-of-care ultrasound collection (Born et al. 2021), which are not part of
-this repository. Patients are dealt by seed {SEED}: {sizes}; the suspects are {len(dealt.copies)} copies of train clips
-among {len(dealt.strangers)} clips of {PATIENTS["unseen"]} patients whom neither the model nor the gallery saw. All
-suspects are written anew as MJPEG at {SIDE_PX} px, first {MAX_FRAMES} frames; degraded ones are blurred (1.5 px),
-scaled by a gain of 0.8 to 1.2 and covered with noise of 8 gray levels; cropped ones lose 7.5 % at each edge. Settings
-are the defaults; the VAE is the bundled one, which has only ever seen the phantom.
+this repository. Patients are dealt by seed {SEED}:
+
+{sizes}.
+
+The suspects are {len(dealt.copies)} copies of train clips among {len(dealt.strangers)} clips of
+{PATIENTS["unseen"]} patients whom neither the model nor the gallery saw. All suspects are written anew as MJPEG at
+{SIDE_PX} px, first {MAX_FRAMES} frames; degraded ones are blurred (1.5 px), scaled by a gain of 0.8 to 1.2 and covered
+with noise of 8 gray levels; cropped ones lose 7.5 % at each edge. Settings are the defaults; the VAE is the bundled
+one, which has only ever seen the phantom.
 """
     return "\n\n".join([head.strip(), *sections]) + "\n"
 

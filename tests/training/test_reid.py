@@ -256,6 +256,19 @@ def test_a_batch_holds_the_scaled_frames_of_its_pairs(store: LatentStore, scalin
         np.testing.assert_array_equal(batch[f"{side}_patient"].numpy(), getattr(expected, f"{side}_patient"))
 
 
+@pytest.mark.parametrize(("least", "rounds"), [(0, 1), (1, 1), (12, 1), (13, 2), (36, 3), (37, 4)])
+def test_clips_are_gone_through_as_often_as_the_least_number_of_pairs_needs(
+    store: LatentStore, least: int, rounds: int
+) -> None:
+    stage = task_of(store, with_changes(least_pairs=least))
+    rows = store.of_split("train")
+    assert (len(rows), stage.examples()) == (12, 12 * rounds)
+    pairs = stage._train.draw(0, np.arange(stage.examples()), purpose="pairs")
+    anchors = np.searchsorted(rows["first_frame"], pairs.anchor, side="right") - 1
+    np.testing.assert_array_equal(anchors, np.tile(np.arange(12), rounds))
+    assert len({tuple(pair) for pair in drawn(pairs)}) > 12 * (rounds - 1)
+
+
 @pytest.mark.parametrize(("objective", "mixed"), [("pairs", True), ("batch", False)])
 def test_the_objective_chooses_loss_and_pairs(store: LatentStore, objective: str, mixed: bool) -> None:
     stage = task_of(store, with_changes(objective=objective))
@@ -465,6 +478,7 @@ CHANGES: dict[str, Any] = {
     "architecture": ARCHITECTURE.model_dump() | {"features": 8},
     "positives": "clip",
     "objective": "pairs",
+    "least_pairs": 100,
     "loop": LOOP.model_copy(update={"learning_rate": 1e-4}).model_dump(),
 }
 LOADED = {"imagenet_weights", "checkpoint"}

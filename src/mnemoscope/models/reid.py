@@ -26,6 +26,7 @@ from mnemoscope.search import WeightedL1
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _BATCH_FRAMES = 256
+_FIRST_COPY_LOGIT = 5.0  # before training strangers lie near −5, so that logit 0 parts the two from the start
 _UNFIT = (ConfigError, DegenerateValues, KeyError, OSError, RuntimeError, SafetensorError, TypeError, ValueError)
 
 
@@ -75,6 +76,8 @@ class Reid(nn.Module):
         self.architecture = architecture
         self.model = _backbone(architecture)
         self.fc_end = nn.Linear(architecture.features, 1)
+        if architecture.head == "monotone":
+            nn.init.constant_(self.fc_end.bias, _FIRST_COPY_LOGIT)
 
     def forward(self, x: Float[Tensor, "B C h w"]) -> Float[Tensor, "B D"]:
         """Features of each frame."""
