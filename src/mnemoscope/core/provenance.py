@@ -130,7 +130,7 @@ class Run:
             inputs: JSON-able values that decide the result: fingerprints and settings.
             make: fills the folder it is given; may find there what an interrupted call left, for the same inputs.
         """
-        key = value_fingerprint(inputs)
+        key = value_fingerprint({"version": _version("mnemoscope"), "inputs": inputs})
         final = self.out / name
         finished = read_json(final / STAGE_FILE) if (final / STAGE_FILE).exists() else {}
         if finished.get("key") == key:
