@@ -34,6 +34,7 @@ KINDS = ("re-encoded", "degraded", "cropped")
 COPIES_PER_KIND = 10
 MAX_FRAMES = 48
 SIDE_PX = 224
+GOOD_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _section(space: str, finished: Finished, dealt: Deal) -> str:
         "| suspects | clips | flagged [95 % interval] | nearest is the source clip | nearest is its patient |",
         "| --- | --- | --- | --- | --- |",
     ]
-    patient = dealt.table.set_index("file")["patient"]
+    patient, shares = dealt.table.set_index("file")["patient"], dict[str, float]()
     for kind in KINDS:
         sources = {name: file for name, (file, k) in dealt.copies.items() if k == kind}
         picked = rows.loc[sorted(sources)]
@@ -134,8 +135,12 @@ def _section(space: str, finished: Finished, dealt: Deal) -> str:
         owners = [patient[sources[name]] for name in picked.index]
         by_patient = sum(near == own for near, own in zip(picked["nearest_patient_id"], owners, strict=True))
         lines.append(f"| {kind} copies | {len(picked)} | {_flagged(picked)} | {by_clip} | {by_patient} |")
+        shares[kind] = float(picked["flagged"].mean())
     strangers = rows.loc[sorted(dealt.strangers)]
     lines.append(f"| clips of unseen patients | {len(strangers)} | {_flagged(strangers)} | – | – |")
+    weak = [kind for kind, share in shares.items() if share < GOOD_SHARE]
+    if weak:
+        lines.append(f"\nWeak here: fewer than {GOOD_SHARE:.0%} of the {' and '.join(weak)} copies are flagged.")
     return "\n".join(lines)
 
 
