@@ -1,5 +1,6 @@
 import errno
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mnemoscope.core.files import read_json
 from mnemoscope.core.types import AuditResult
 from tests.cli.conftest import Call
 from tests.reference import tiny_audit
+from tests.reference.tiny_audit import COPIED
 
 Stop = Callable[[BaseException], None]
 
@@ -100,7 +102,12 @@ def test_the_gate_turns_a_fail_into_1_and_nothing_else(call: Call, clips: Path, 
     assert (told.exit_code, told.stdout.splitlines()[0]) == (0, "verdict: fail")
     gated = call(*copies, "--gate")
     assert (gated.exit_code, gated.stdout) == (1, told.stdout)
-    assert call(*words(clips, out), "--gate").exit_code == 0
+    strangers = shutil.copytree(clips / "synthetic", tmp_path / "clips" / "strangers")
+    for name in COPIED:
+        (strangers / f"{name}.avi").unlink()
+    innocent = ["audit", "--real", clips / "real", "--synthetic", strangers, "--out", tmp_path / "b"]
+    done = call(*innocent, "--config", clips / "tiny.yaml", *quick(out), "--gate")
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (0, "verdict: inconclusive")
 
 
 def test_a_run_of_other_clips_is_left_alone(call: Call, clips: Path, out: Path) -> None:

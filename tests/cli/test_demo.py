@@ -18,6 +18,7 @@ FOUND = SimpleNamespace(
         }
     ),
     holdout=pd.DataFrame({"flagged": [True, False, False]}),
+    patients=pd.DataFrame({"learned": [True, True, False]}),
 )
 TRUTH = pd.DataFrame(
     {
@@ -42,6 +43,9 @@ def test_truth_beside_the_finding_by_hand() -> None:
         holdout=3,
         holdout_flagged=1,
         partial=2,
+        partial_flagged=0,
+        patients_known=4,
+        patients_learned=2,
         partial_of_known_patient=1,
         missed_copies=["c (mirror)"],
     )

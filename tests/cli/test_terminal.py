@@ -102,9 +102,9 @@ def test_a_printed_plan_can_be_fed_back(tmp_path: Path) -> None:
 
 def test_help_says_what_a_setting_means_and_what_it_is() -> None:
     text = " ".join(CliRunner().invoke(toy, ["--help"]).stdout.split())
-    assert "--share TEXT Of everything, which is told in two lines. [default: 0.5]" in text
-    assert "--mode TEXT Slow, or fast. [default: slow]" in text
-    assert "--keep Leave it." in text
+    assert "--share NUMBER of everything, which is told in two lines. [default: 0.5]" in text
+    assert "--mode [slow|fast] slow, or fast. [default: slow]" in text
+    assert "--keep leave it." in text
     assert "--loop" not in text
     assert "--more" not in text
 
@@ -150,9 +150,14 @@ def test_errors_become_one_message_and_2(
     assert message in capsys.readouterr().err
 
 
-def test_a_fault_of_ours_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), answering(watched=False):
-        raise ZeroDivisionError
+def test_a_fault_of_ours_is_not_hidden_and_not_taken_for_the_gate(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as ended, answering(watched=False):
+        raise ZeroDivisionError("of ours")
+    assert ended.value.code == terminal.INTERNAL_ERROR
+    assert "internal error, please report it: ZeroDivisionError: of ours" in capsys.readouterr().err
+    assert "Traceback" in caplog.text
 
 
 def test_a_person_who_watches_sees_a_bar_a_stage(capsys: pytest.CaptureFixture[str]) -> None:

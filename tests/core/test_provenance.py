@@ -92,11 +92,18 @@ def test_the_same_run_may_go_on_in_its_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("command", "inputs"), [("audit", "b"), ("phantom", "a")])
 def test_another_run_is_refused_and_the_folder_left_alone(tmp_path: Path, command: str, inputs: str) -> None:
-    open_run(tmp_path / "out")
+    with open_run(tmp_path / "out").measured("something"):
+        pass
     before = (tmp_path / "out" / "run.json").read_bytes()
     with pytest.raises(OutputConflict, match=r"belongs to another run[\s\S]*--out"):
         open_run(tmp_path / "out", command=command, inputs=inputs)
     assert (tmp_path / "out" / "run.json").read_bytes() == before
+
+
+def test_a_folder_in_which_nothing_was_finished_can_be_taken_by_another_run(tmp_path: Path) -> None:
+    open_run(tmp_path / "out", inputs="mistyped")
+    open_run(tmp_path / "out", inputs="right")
+    assert record(tmp_path / "out")["status"] == "running"
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

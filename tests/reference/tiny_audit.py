@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
     "query_frames": 2,
     "altered_frames": 2,
     "frames": {"height": SIZE_PX, "width": SIZE_PX},
-    "reid": {"loop": {"epochs": 2, "batch_size": 8}},
+    "reid": {"least_pairs": 0, "loop": {"epochs": 2, "batch_size": 8}},
 }
 
 

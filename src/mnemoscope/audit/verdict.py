@@ -30,6 +30,7 @@ def decide(
     privacy: Privacy,
     other_frame_tpr: Estimate | None,
     *,
+    exact_copies: int = 0,
     limits: Limits = Limits(),
     not_tested: list[str],
 ) -> Verdict:
@@ -37,12 +38,27 @@ def decide(
 
     A leak that is seen is a fail whatever the instrument's quality; silence counts only from an instrument that has
     been shown to hear.
+
+    Args:
+        sets: clips and patients of each set.
+        verification: how well the model tells patients apart.
+        privacy: flags and what innocents would bring.
+        other_frame_tpr: share of re-shown train clips that are flagged; None if it was not measured.
+        exact_copies: synthetic clips whose decoded frames are those of a real clip.
+        limits: when the instrument speaks.
+        not_tested: what nobody looked at.
     """
-    leaks = _leaks(privacy, limits)
+    leaks = _copies(exact_copies) + _leaks(privacy, limits)
     doubts = _doubts(sets, verification, other_frame_tpr, limits)
     status: Status = "fail" if leaks else "inconclusive" if doubts else "pass"
     reasons = leaks + doubts or [_silence(privacy, limits)]
     return Verdict(status, reasons, not_tested)
+
+
+def _copies(exact_copies: int) -> list[str]:
+    if exact_copies == 0:
+        return []
+    return [f"{exact_copies} synthetic clips are real clips, frame by frame (their decoded frames are the same)"]
 
 
 def _leaks(privacy: Privacy, limits: Limits) -> list[str]:

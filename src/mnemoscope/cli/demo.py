@@ -57,6 +57,9 @@ class TruthBesideFinding:
     holdout: int
     holdout_flagged: int
     partial: int
+    partial_flagged: int
+    patients_known: int
+    patients_learned: int
     partial_of_known_patient: int
     missed_copies: list[str]
 
@@ -107,6 +110,9 @@ def beside_truth(finished: Finished, truth: pd.DataFrame) -> TruthBesideFinding:
         holdout=len(finished.holdout),
         holdout_flagged=int(finished.holdout["flagged"].sum()),
         partial=len(partial),
+        partial_flagged=int(partial["flagged"].sum()),
+        patients_known=int(rows["source_patient_id"].replace("", None).nunique()),
+        patients_learned=int(finished.patients["learned"].sum()),
         partial_of_known_patient=int((partial["nearest_patient_id"] == partial["source_patient_id"]).sum()),
         missed_copies=[f"{row.clip_id} ({row.perturbation})" for row in missed.itertuples()],
     )
@@ -152,6 +158,9 @@ def _told(truth: TruthBesideFinding) -> str:
             *(f"    missed: {name}" for name in truth.missed_copies),
             f"  false alarms, new patients:    {truth.fresh_flagged} of {truth.fresh}",
             f"  flagged by definition:         {truth.holdout_flagged} of {truth.holdout} holdout clips",
-            f"  traced to the known patient:   {truth.partial_of_known_patient} of {truth.partial} varied clips",
+            f"  traced to the known patient:   {truth.partial_of_known_patient} of {truth.partial} varied clips"
+            f" ({truth.partial_flagged} flagged as too close)",
+            f"  patients learned:              {truth.patients_learned}, where copies and varied clips stem from"
+            f" {truth.patients_known}",
         ]
     )

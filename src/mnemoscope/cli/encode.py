@@ -17,6 +17,7 @@ from mnemoscope.data.manifest import Manifest, concat_manifests
 from mnemoscope.data.transform import FrameTransform
 from mnemoscope.latents.encode import PixelEncoder, encode_set, source_fingerprint
 from mnemoscope.latents.store import LatentStore, is_store
+from mnemoscope.models.device import usable_device
 from mnemoscope.models.vae import load_vae
 
 PLAN_FILE = "encode.json"
@@ -84,7 +85,7 @@ def encode(
         if config.space == "image"
         else load_vae(
             config.vae,
-            device=config.device,
+            device=usable_device(config.device),
             precision=config.precision,
             posterior=config.posterior,
             seed=config.seed,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 import click
 import yaml
@@ -19,7 +19,10 @@ from mnemoscope.core.errors import MnemoscopeError
 from mnemoscope.core.files import disk_errors
 from mnemoscope.core.progress import Progress, unwatched
 
+log = logging.getLogger(__name__)
+
 C = TypeVar("C", bound=Config)
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 
 
 def settings(kind: type[Config]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -66,7 +69,17 @@ def _option(name: str, kind: type[Config], text: str) -> Callable[..., Any]:
         return click.option(flag, name, is_flag=True, default=None, help=text)
     default = field.get_default(call_default_factory=True) if not field.is_required() else None
     shown = "" if default is None else f" [default: {default}]"
-    return click.option(flag, name, default=None, required=field.is_required(), help=text + shown)
+    return click.option(
+        flag, name, default=None, required=field.is_required(), metavar=_metavar(field.annotation), help=text + shown
+    )
+
+
+def _metavar(annotation: Any) -> str:
+    """The choices where there are any, else the kind of value."""
+    if get_origin(annotation) is Literal:
+        return f"[{'|'.join(map(str, get_args(annotation)))}]"
+    kinds = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
+    return next((name for kind, name in kinds.items() if kind in (annotation, *get_args(annotation))), "TEXT")
 
 
 def _value(text: Any) -> Any:
@@ -89,7 +102,7 @@ def _described(kind: type[Config]) -> dict[str, str]:
     """What the class's docstring says of each key, under ``Attributes:``."""
     doc = (kind.__doc__ or "").partition("Attributes:")[2]
     entries = re.findall(r"^\s{8}(\w+): (.*(?:\n\s{10,}.*)*)", doc, flags=re.MULTILINE)
-    return {name: re.sub(r"\s+", " ", text).replace("``", "").capitalize() for name, text in entries}
+    return {name: re.sub(r"\s+", " ", text).replace("``", "") for name, text in entries}
 
 
 def resolved(kind: type[C], *, config_file: Path | None, assignments: tuple[str, ...], given: dict[str, Any]) -> C:
@@ -120,13 +133,19 @@ def answering(*, verbose: bool = False, watched: bool | None = None) -> Iterator
         _fail(f"error: {error}")
     except KeyboardInterrupt:
         _fail("stopped; every finished stage stays and the same command goes on from there")
+    except click.ClickException:
+        raise
+    except Exception as error:
+        # 1 would say that the gate said no.
+        log.exception("unexpected")
+        _fail(f"internal error, please report it: {type(error).__name__}: {error}", code=INTERNAL_ERROR)
     finally:
         bars.close()
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, *, code: int = 2) -> NoReturn:
     click.echo(message, err=True)
-    sys.exit(2)
+    sys.exit(code)
 
 
 class _Bars:

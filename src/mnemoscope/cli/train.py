@@ -12,6 +12,7 @@ from mnemoscope.core.config import Config, build, merged
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
 from mnemoscope.latents.store import LatentStore
+from mnemoscope.models.device import usable_device
 from mnemoscope.models.reid import ReidModel
 from mnemoscope.training.loop import TrainingState
 from mnemoscope.training.reid import PRESETS, ReidTraining, train_reid
@@ -61,8 +62,10 @@ def train_reid_model(
     latents = LatentStore(Path(store))
     recipe = config.recipe(latents)
 
+    device = usable_device(config.device)
+
     def make(folder: Path) -> TrainingState:
-        return train_reid(latents, recipe, folder, seed=config.seed, device=config.device, progress=progress)[1]
+        return train_reid(latents, recipe, folder, seed=config.seed, device=device, progress=progress)[1]
 
     folder = _stage("reid", latents, Path(out), config, recipe, make)
     from mnemoscope.models.reid import load_reid
@@ -77,8 +80,10 @@ def train_vae_model(
     config = config or VaeConfig()
     frames = LatentStore(Path(store))
 
+    device = usable_device(config.device)
+
     def make(folder: Path) -> TrainingState:
-        return train_vae(frames, config.vae, folder, seed=config.seed, device=config.device, progress=progress)[1]
+        return train_vae(frames, config.vae, folder, seed=config.seed, device=device, progress=progress)[1]
 
     return _stage("vae", frames, Path(out), config, config.vae, make) / "model"
 

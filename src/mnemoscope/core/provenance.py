@@ -104,7 +104,7 @@ class Run:
         before = read_json(self.out / RUN_FILE)
         found = {key: before.get(key) for key in ("command", "identity")}
         mine = {key: self._record[key] for key in ("command", "identity")}
-        if found != mine:
+        if found != mine and before.get("stages"):  # a folder where nothing was finished belongs to nobody
             raise OutputConflict(
                 f"{self.out}: belongs to another run.\n"
                 f"  found:    {json.dumps(found)}\n"

@@ -41,7 +41,7 @@ _FILE_LIST = "FileList.csv"
 class SplitShares:
     """How patients are drawn where the data give no splits: shares of patients, and the seed."""
 
-    val: float = 0.1
+    val: float = 0.15
     holdout: float = 0.2
     seed: int = 0
 

@@ -35,6 +35,11 @@ from mnemoscope.training.checkpoint import load_checkpoint, save_checkpoint
 
 log = logging.getLogger(__name__)
 
+_CALMER = (
+    "lower the learning rate (--set reid.loop.learning_rate=…, for a VAE vae.loop.learning_rate=…) or clip gradients "
+    "(--set reid.loop.clip_gradient_norm=1)"
+)
+
 Batch = Mapping[str, Tensor]
 CHECKPOINT, BEST, LOG = "checkpoint.pt", "best.safetensors", "log.csv"
 
@@ -240,8 +245,7 @@ def _step(
     value = float(accelerator.reduce(loss.detach(), reduction="mean"))
     if not math.isfinite(value):
         raise DegenerateValues(
-            f"the loss became {value} at step {state.step} (epoch {state.epoch}, batch {state.batch}); "
-            f"lower the learning rate (--set loop.learning_rate=…) or clip gradients (--set loop.clip_gradient_norm=1)"
+            f"the loss became {value} at step {state.step} (epoch {state.epoch}, batch {state.batch}); {_CALMER}"
         )
     accelerator.backward(loss)
     if config.clip_gradient_norm is not None:
@@ -283,10 +287,7 @@ def _validated(task: Task, state: TrainingState, accelerator: Accelerator) -> di
         figures = task.validate(task.network, accelerator.device)
     [figures] = broadcast_object_list([figures])
     if not math.isfinite(figures["loss"]):
-        raise DegenerateValues(
-            f"the validation loss became {figures['loss']} in epoch {state.epoch}; lower the learning rate "
-            f"(--set loop.learning_rate=…) or clip gradients (--set loop.clip_gradient_norm=1)"
-        )
+        raise DegenerateValues(f"the validation loss became {figures['loss']} in epoch {state.epoch}; {_CALMER}")
     return figures
 
 

@@ -132,7 +132,7 @@ class PairSampler:
             splits = "/".join(clips["split"].unique()) or "train"
             raise TooFewSamples(
                 f"expected {splits} clips of at least two patients to tell apart, found {len(names)}; add clips, or "
-                f"give a table with patient_id (--table) if clips of several patients were read as one"
+                f"name the patients' column (--set table.patient=…) if clips of several were read as one"
             )
         self.clips_of = [np.flatnonzero(self.patient == p) for p in range(len(names))]
         self.positives, self.mixed, self.seed = positives, mixed, seed

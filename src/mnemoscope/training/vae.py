@@ -63,7 +63,7 @@ class VaeTask:
         if len(clips) == 0 or len(val) == 0:
             raise TooFewSamples(
                 f"{store.folder}: expected train and val clips, found {len(clips)} and {len(val)}; give shares "
-                f"(--set val_share=0.15), or a table with splits (--table)"
+                f"(--set val_share=0.15), or a table with splits (--set table.split=COLUMN)"
             )
         self._first, self._count = clips["first_frame"].to_numpy(), clips["n_frames"].to_numpy()
         every = np.concatenate([np.arange(f, f + n) for f, n in zip(val["first_frame"], val["n_frames"], strict=True)])

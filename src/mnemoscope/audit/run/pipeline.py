@@ -28,6 +28,7 @@ from mnemoscope.data.manifest import Manifest
 from mnemoscope.latents.encode import FrameEncoder, source_fingerprint
 from mnemoscope.latents.scaling import Scaling
 from mnemoscope.latents.store import LatentStore, is_store
+from mnemoscope.models.device import usable_device
 from mnemoscope.models.reid import ReidModel
 
 AUDIT, SAMPLES, HOLDOUT, PATIENTS = "audit.json", "samples.parquet", "holdout.parquet", "patients.parquet"
@@ -67,6 +68,7 @@ def run_audit(
     Raises:
         InputError: when folders, clips, splits or settings do not allow an audit; each says the remedy.
     """
+    usable_device(config.device)
     stages.training_recipe(config, channels=4)  # misspelt settings are named before hours of encoding
     of_real, of_synthetic = _encode(run, real, synthetic, config, progress)
     train, holdout = of_real.store.of_split("train"), of_real.store.of_split("holdout")
@@ -74,7 +76,8 @@ def run_audit(
     model.require_store(of_synthetic.store)
     features = stages.features(run, of_real.store, of_synthetic.store, model, model_key, config=config)
     with run.measured("audit"):
-        finished = _numbers(features, of_real, of_synthetic, model, train, holdout, config)
+        copies = len(sources.exact_copies(run)) if of_real.files and of_synthetic.files else 0
+        finished = _numbers(features, of_real, of_synthetic, model, train, holdout, config, exact_copies=copies)
         write_audit(run.out, finished, csv=config.csv)
     return finished
 
@@ -145,6 +148,8 @@ def _numbers(
     train: pd.DataFrame,
     holdout: pd.DataFrame,
     config: AuditConfig,
+    *,
+    exact_copies: int,
 ) -> Finished:
     head = model.network.search_head()
     clips = synthetic.store.of_split("synthetic")
@@ -167,7 +172,7 @@ def _numbers(
         privacy=private,
         recall=assess.recall(hits, train, gate=gate),
         power={"other_frame": {"tpr": power}, "minimum_detectable_share": None} if power else None,
-        verdict=decide(sizes, verified, private, power, not_tested=assess.NOT_TESTED),
+        verdict=decide(sizes, verified, private, power, exact_copies=exact_copies, not_tested=assess.NOT_TESTED),
         gallery={
             "train_frames": config.train_frames,
             "query_frames": config.query_frames,

@@ -8,6 +8,7 @@ import pandas as pd
 from mnemoscope.audit.run.settings import AuditConfig
 from mnemoscope.audit.threshold import require_innocents
 from mnemoscope.core.errors import InputError
+from mnemoscope.core.files import read_json, write_json
 from mnemoscope.core.progress import Progress
 from mnemoscope.core.provenance import Run, input_folder
 from mnemoscope.data.checks import CheckReport, check
@@ -17,6 +18,7 @@ from mnemoscope.data.manifest import Manifest, make_manifest, read_manifest, wri
 log = logging.getLogger(__name__)
 
 _MOST_LISTED = 20
+FINGERPRINTS = "fingerprints.json"
 
 
 def real_manifest(folder: Path, config: AuditConfig) -> Manifest:
@@ -91,6 +93,8 @@ def checked(
         problems = report.to_table()
         problems.to_csv(run.out / f"problems-{name}.csv", index=False)
         problems.to_csv(folder / "problems.csv", index=False)
+        prints = {clip_id: fact.fingerprint for clip_id, fact in report.facts.items() if not fact.flat}
+        write_json(folder / FINGERPRINTS, {clip_id: value for clip_id, value in prints.items() if value})
         write_manifest(_usable(manifest, report, config, run.out / f"problems-{name}.csv"), folder / "manifest.parquet")
 
     inputs = {"source": source, "drop_bad_clips": config.drop_bad_clips}
@@ -102,6 +106,16 @@ def checked(
             *(manifest.root, len(manifest) - len(usable), len(manifest), run.out / f"problems-{name}.csv"),
         )
     return usable
+
+
+def exact_copies(run: Run) -> list[tuple[str, str]]:
+    """(synthetic clip, real clip) pairs whose decoded frames are the same, where both sets were given as files."""
+    real, synthetic = (run.out / f"check-{name}" / FINGERPRINTS for name in ("real", "synthetic"))
+    if not (real.is_file() and synthetic.is_file()):
+        return []
+    of_real = {fingerprint: clip_id for clip_id, fingerprint in sorted(read_json(real).items(), reverse=True)}
+    found = sorted(read_json(synthetic).items())
+    return [(clip_id, of_real[fingerprint]) for clip_id, fingerprint in found if fingerprint in of_real]
 
 
 def _usable(manifest: Manifest, report: CheckReport, config: AuditConfig, table: Path) -> Manifest:
