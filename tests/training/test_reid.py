@@ -162,7 +162,9 @@ def test_half_of_mixed_pairs_show_strangers() -> None:
 @pytest.mark.parametrize(("patients", "split"), [([0, 0, 0], "train"), ([2], "val")])
 def test_one_patient_alone_is_refused(patients: list[int], split: str) -> None:
     rows = clip_rows([3] * len(patients), patients).assign(split=split)
-    with pytest.raises(TooFewSamples, match=rf"expected {split} clips of at least two patients.*found 1.*--set table\.patient="):
+    with pytest.raises(
+        TooFewSamples, match=rf"expected {split} clips of at least two patients.*found 1.*--set table\.patient="
+    ):
         sampler(rows)
 
 
