@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 Preset = Literal["paper", "default"]
 _VALIDATION_ROUNDS = 4
-_NO_STRANGER = -1e9  # finite: minus infinity would give NaN gradients where a row has no stranger
+_NO_STRANGER = -1e9  # finite, so that a row without any stranger has finite gradients under every torch
 
 
 class ReidTraining(Config):
