@@ -44,6 +44,8 @@ class SetSize:
 class Verification:
     """How well the re-identification model tells same from different, on holdout patients.
 
+    ``top1`` and ``top5`` look for another frame of the same clip among the holdout, ``top1_other_clip`` for the
+    patient's other clips (None where no patient has two). ``heads`` is the AUC under each way to compare features.
     ``confusion`` is ((true negatives, false positives), (false negatives, true positives)) at logit 0.
     """
 
@@ -57,11 +59,49 @@ class Verification:
     precision: float
     recall: float
     confusion: tuple[tuple[int, int], tuple[int, int]]
+    top5: Estimate | None = None
+    top1_other_clip: Estimate | None = None
+    heads: dict[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NearerToTrain:
+    """Synthetic clips nearer to train than to holdout; without memorisation their share is ``null_share``, M/(M + H)."""
+
+    share: Estimate
+    null_share: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class CopyingTest:
+    """C_T: negative if synthetic clips lie closer to train than holdout clips do; ``p_value`` is that of copying."""
+
+    z: float
+    p_value: float
+    cells: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Structural similarity of decoded frames, for the most similar candidates.
+
+    ``threshold`` is the similarity that innocents' nearest pairs reach in one of twenty cases; a flag is ``confirmed``
+    above it and ``doubted`` below.
+    """
+
+    candidates: int
+    threshold: float
+    confirmed: int
+    doubted: int
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """Who is too similar. ``fdr_flagged`` is the Benjamini–Hochberg list's length at ``fdr_rate``."""
+    """Who is too similar. ``fdr_flagged`` is the Benjamini–Hochberg list's length at ``fdr_rate``.
+
+    ``authentic_share`` is AuthPct: clips farther from their nearest train clip than that one is from the next.
+    """
 
     percentile: float
     tau: float
@@ -71,6 +111,11 @@ class Privacy:
     p_value: float
     fdr_rate: float
     fdr_flagged: int
+    tau_interval: Estimate | None = None
+    nearer_to_train: NearerToTrain | None = None
+    copying: CopyingTest | None = None
+    authentic_share: Estimate | None = None
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -83,18 +128,142 @@ class TopHit:
 
 
 @dataclass(frozen=True)
+class RarefactionCurve:
+    """Expected number of distinct train clips that ``n`` gated queries reach, with a 95 % band; lists of one length."""
+
+    n: list[int]
+    expected: list[float]
+    low: list[float]
+    high: list[float]
+
+
+@dataclass(frozen=True)
+class MatchedRecall:
+    """Distinct train clips reached by ``n`` synthetic and by ``n`` holdout clips, and the ratio of the two."""
+
+    n: int
+    synthetic: Estimate
+    holdout: Estimate
+    ratio: Estimate
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """Precision, recall, density, coverage (Naeem et al. 2020) with balls around the ``k``-th nearest."""
+
+    k: int
+    n_real: int
+    n_synthetic: int
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+@dataclass(frozen=True)
+class Hubness:
+    """Skewness of the hits over train clips, plain and corrected for hubs, and what is learned after the correction."""
+
+    skewness: float
+    skewness_corrected: float
+    learned_corrected: int
+    learned_share_corrected: float
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """Learned and leaked shares of the train clips of one stratum of an attribute."""
+
+    attribute: str
+    stratum: str
+    clips: int
+    learned: Estimate
+    leaked: Estimate
+
+
+@dataclass(frozen=True)
 class Recall:
-    """Who was learned. ``gate`` is the logit a query needs to count, null in the ``paper`` preset."""
+    """Who was learned. ``gate`` is the logit a query needs to count, null in the ``paper`` preset.
+
+    ``known_share`` estimates the share of train patients that the generator draws from, misattributed clips taken out.
+    """
 
     gate: float | None
     learned: int
     learned_share: float
     learned_and_flagged: int
     top_hits: list[TopHit]
-    matched: dict[str, Any] | None = None
+    gated: int = 0
+    matched: MatchedRecall | None = None
+    curves: dict[str, RarefactionCurve] = field(default_factory=dict)
     chao1: Estimate | None = None
     coverage_goodturing: Estimate | None = None
     irs: Estimate | None = None
+    irs_adjusted: Estimate | None = None
+    known_share: Estimate | None = None
+    manifold: Manifold | None = None
+    hubness: Hubness | None = None
+    subgroups: list[Subgroup] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Quantiles over clips of a score at each lag; lists of one length."""
+
+    median: list[float]
+    low: list[float]
+    high: list[float]
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Whether videos hold together: logits of frame 0 against later frames, and correlation over frame pairs.
+
+    ``lag_share`` is the lag as a share of the clip. ``real``, ``synthetic`` and ``different`` are curves of quantiles
+    (5, 50, 95 %); ``mcc`` is the mean off-diagonal correlation of each of the three. ``separation_auc`` tells whether
+    frames of one real clip score above frames of two. ``frozen`` and ``jumping`` are shares of synthetic clips that
+    move less, or leap further, than all but a twentieth of the real ones.
+    """
+
+    clips: dict[str, int]
+    lag_share: list[float]
+    real: Curve
+    synthetic: Curve
+    different: Curve
+    separation_auc: Estimate
+    mcc: dict[str, Estimate]
+    frozen: Estimate
+    jumping: Estimate
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Requested against re-measured ejection fraction of ``n`` clips; ``mae`` in points of EF."""
+
+    n: int
+    r2: Estimate
+    mae: Estimate
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Label fidelity. ``p_value``: how often shuffled labels would agree as well. ``reader`` names what measured."""
+
+    reader: str
+    requested_vs_measured: Agreement
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A shortcut probe: logits of true and of false pairs after something other than anatomy was hidden or swapped.
+
+    ``auc`` compares same-patient pairs with different-patient pairs, both probed; ``shift`` is the mean change of the
+    logit of different-patient pairs that share the swapped thing.
+    """
+
+    auc: Estimate
+    shift: Estimate
 
 
 @dataclass(frozen=True)
@@ -106,13 +275,17 @@ class Verdict:
     not_tested: list[str]
 
 
-# Perturbation → {"tpr": …}, and beside them minimum_detectable_share.
-Power = dict[str, dict[str, Estimate] | Estimate | None]
+# Perturbation → {"tpr", "tpr_at_fpr", "minimum_detectable_share"}, and beside them the whole ladder's
+# minimum_detectable_share.
+Power = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class AuditResult:
-    """Everything in ``audit.json`` (schema ``mnemoscope.audit/1``); a stage that did not run is None."""
+    """Everything in ``audit.json`` (schema ``mnemoscope.audit/1``); a stage that did not run is None.
+
+    ``absent`` says of each number that is null why: ``{"recall.matched": "only one holdout clip passes the gate"}``.
+    """
 
     sets: dict[str, SetSize]
     reid: Verification | None
@@ -120,9 +293,11 @@ class AuditResult:
     recall: Recall | None
     verdict: Verdict
     power: Power | None = None
-    consistency: dict[str, Any] | None = None
-    labels: dict[str, Any] | None = None
+    probes: dict[str, Probe] | None = None
+    consistency: Consistency | None = None
+    labels: Labels | None = None
     gallery: dict[str, Any] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``audit.json``."""

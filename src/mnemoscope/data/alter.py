@@ -74,29 +74,88 @@ def move(
     )
 
 
+def rescale(frame: Frame, share: float) -> Frame:
+    """Reduced to ``share`` of its sides and enlarged again, both bilinear; what fine detail there was is gone."""
+    height, width = frame.shape[:2]
+    small = (max(1, round(width * share)), max(1, round(height * share)))
+    image = Image.fromarray(frame).resize(small, Image.Resampling.BILINEAR)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def fan(frame: Frame, *, top_share: float, half_angle_deg: float, depth_share: float) -> Frame:
+    """Another sector mask: black outside a fan that opens downwards from a point on the middle column.
+
+    Args:
+        frame: the picture.
+        top_share: row of the point, as a share of the height; negative lies above the picture.
+        half_angle_deg: half the opening.
+        depth_share: radius, as a share of the height.
+    """
+    height, width = frame.shape[:2]
+    down = np.arange(height)[:, None] - top_share * height
+    across = np.arange(width)[None] - (width - 1) / 2
+    inside = np.abs(across) <= down * np.tan(np.deg2rad(half_angle_deg))
+    inside &= np.hypot(down, across) <= depth_share * height
+    return frame * _over_colours(inside, frame)
+
+
+def border(frame: Frame, share: float) -> Frame:
+    """Black along each edge, as wide as ``share`` of the side."""
+    height, width = frame.shape[:2]
+    down, across = round(height * share), round(width * share)
+    inside = np.zeros((height, width), dtype=bool)
+    inside[down : height - down, across : width - across] = True
+    return frame * _over_colours(inside, frame)
+
+
+def blend(frame: Frame, other: Frame, share: float) -> Frame:
+    """``share`` of another picture of the same size laid over this one."""
+    return _pixels((1 - share) * frame.astype(np.float32) + share * other.astype(np.float32))
+
+
 def altered(frame: Frame, rng: np.random.Generator) -> Frame:
-    """A random but mild chain: perhaps moved, perhaps flipped, perhaps brighter or darker, perhaps coarser."""
-    if rng.random() < 0.6:
+    """A random but mild chain: perhaps moved, flipped, brighter or darker, masked, coarser."""
+    if rng.random() < 0.65:
         frame = move(
             frame,
-            right_px=rng.uniform(-6, 6),
-            down_px=rng.uniform(-6, 6),
-            zoom=rng.uniform(0.85, 1.18),
-            rotation_deg=rng.uniform(-12, 12),
+            right_px=rng.uniform(-8, 8),
+            down_px=rng.uniform(-8, 8),
+            zoom=rng.uniform(0.8, 1.25),
+            rotation_deg=rng.uniform(-14, 14),
         )
-    if rng.random() < 0.15:
+    if rng.random() < 0.35:
         frame = flip(frame)
-    if rng.random() < 0.7:
-        frame = gamma(gain(frame, rng.uniform(0.7, 1.35)), rng.uniform(0.75, 1.33))
+    if rng.random() < 0.6:
+        frame = gamma(gain(frame, rng.uniform(0.7, 1.35)), rng.uniform(0.7, 1.4))
+    frame = _MASKED[rng.integers(len(_MASKED))](frame, rng)
     return _COARSER[rng.integers(len(_COARSER))](frame, rng)
 
 
-_COARSER: tuple[Callable[[Frame, np.random.Generator], Frame], ...] = (
-    lambda frame, rng: frame,
-    lambda frame, rng: blur(frame, rng.uniform(0.5, 1.6)),
-    lambda frame, rng: noise(frame, rng.uniform(2, 10), rng),
-    lambda frame, rng: speckle(frame, rng.uniform(0.1, 0.3), rng),
-    lambda frame, rng: jpeg(frame, int(rng.integers(15, 60))),
+_Change = Callable[[Frame, np.random.Generator], Frame]
+
+
+def _as_it_is(frame: Frame, rng: np.random.Generator) -> Frame:
+    del rng
+    return frame
+
+
+_MASKED: tuple[_Change, ...] = (
+    *(_as_it_is,) * 4,
+    lambda frame, rng: border(frame, rng.uniform(0.02, 0.12)),
+    lambda frame, rng: fan(
+        frame,
+        top_share=rng.uniform(-0.1, 0.05),
+        half_angle_deg=rng.uniform(28, 42),
+        depth_share=rng.uniform(0.8, 1.1),
+    ),
+)
+_COARSER: tuple[_Change, ...] = (
+    *(_as_it_is,) * 2,
+    lambda frame, rng: blur(frame, rng.uniform(0.5, 1.8)),
+    lambda frame, rng: noise(frame, rng.uniform(2, 12), rng),
+    lambda frame, rng: speckle(frame, rng.uniform(0.1, 0.35), rng),
+    lambda frame, rng: jpeg(frame, int(rng.integers(12, 60))),
+    lambda frame, rng: rescale(frame, rng.uniform(0.35, 0.8)),
 )
 
 
