@@ -66,7 +66,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class NearerToTrain:
-    """Synthetic clips nearer to train than to holdout; without memorisation their share is ``null_share``, M/(M + H)."""
+    """Synthetic clips nearer to train than to holdout; without memorisation the share is ``null_share``, M/(M + H)."""
 
     share: Estimate
     null_share: float
