@@ -1,9 +1,10 @@
 """Threshold: how similar an innocent clip may be before it is called too similar."""
 
 import numpy as np
+from scipy import stats
 
 from mnemoscope.core.errors import TooFewSamples
-from mnemoscope.core.types import Scores
+from mnemoscope.core.types import Estimate, Scores
 
 
 def privacy_threshold(p_max_holdout: Scores, *, percentile: float = 95.0) -> float:
@@ -23,6 +24,32 @@ def privacy_threshold(p_max_holdout: Scores, *, percentile: float = 95.0) -> flo
     """
     require_innocents(p_max_holdout.size, percentile)
     return float(np.percentile(p_max_holdout.astype(np.float64), percentile))
+
+
+def threshold_interval(p_max_holdout: Scores, *, percentile: float = 95.0, confidence: float = 0.95) -> Estimate:
+    """tau with an interval for the percentile of all innocents, whatever the distribution of their scores.
+
+    Args:
+        p_max_holdout: best logit of each holdout clip over the gallery, shape (N,).
+        percentile: see :func:`privacy_threshold`.
+        confidence: of the interval, at least 0.5.
+
+    Returns:
+        ``value`` is tau; ``low`` and ``high`` are holdout scores. Where so few innocents have no score that is high
+        (or low) enough, the bound is their extreme: the percentile lies beyond the highest of N scores with
+        probability (percentile / 100)^N, which then exceeds (1 - confidence) / 2.
+
+    Raises:
+        TooFewSamples: with fewer innocents than one flagged clip needs.
+
+    Source: #{scores ≤ quantile} ~ Binomial(N, percentile / 100); David and Nagaraja 2003, section 7.1.
+    """
+    tau = privacy_threshold(p_max_holdout, percentile=percentile)
+    ordered = np.sort(p_max_holdout.astype(np.float64))
+    tail = (1 - confidence) / 2
+    low, high = stats.binom.ppf([tail, 1 - tail], len(ordered), percentile / 100).astype(int)
+    # Ranks count from 1: the low-th score and the one after the high-th.
+    return Estimate(tau, float(ordered[max(low, 1) - 1]), float(ordered[min(high, len(ordered) - 1)]))
 
 
 def require_innocents(n_holdout: int, percentile: float) -> None:
