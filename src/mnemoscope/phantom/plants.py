@@ -11,6 +11,7 @@ import pandas as pd
 from mnemoscope.core.errors import ConfigError, InputError, TooFewSamples
 from mnemoscope.core.files import write_text
 from mnemoscope.core.rng import generator
+from mnemoscope.data.ladder import LADDER, RUNGS
 from mnemoscope.phantom.acquisition import draw_acquisition
 from mnemoscope.phantom.anatomy import draw_patient, vary_patient
 from mnemoscope.phantom.cohort import (
@@ -27,11 +28,11 @@ from mnemoscope.phantom.cohort import (
 from mnemoscope.phantom.render import PhantomClip, render_clip
 
 Kind = Literal["copy", "fresh", "partial"]
-PERTURBATIONS = ("exact", "gain", "noise", "shift")
+PERTURBATIONS = tuple(rung.name for rung in LADDER if rung.needs == "nothing")
 TRUTH_COLUMNS = ("clip_id", "kind", "source_clip_id", "source_patient_id", "perturbation")
 
-_GAIN = 0.2
-_NOISE_LEVEL = 6.0
+# Rungs that move frames take the distance between the gallery's frames; this is an audit's default number of them.
+_GALLERY_FRAMES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class PlantSpec:
     variation: float = 0.3
     n_frames: int = 64
     seed: int = 0
-    copy_perturbations: tuple[str, ...] = PERTURBATIONS
+    copy_perturbations: tuple[str, ...] = ("exact", "gain", "noise", "shift")
 
     def __post_init__(self) -> None:
         counts = {"n_copies": self.n_copies, "n_fresh": self.n_fresh, "n_partial": self.n_partial}
@@ -167,52 +168,11 @@ def render_plant(cohort: CohortSpec, plants: PlantSpec, plant: Plant) -> Phantom
 def _render_copy(cohort: CohortSpec, plants: PlantSpec, plant: Plant) -> PhantomClip:
     assert plant.source is not None
     source = render(dataclasses.replace(cohort, n_frames=plants.n_frames), plant.source)
-    rng = generator(plants.seed, "plants", "perturb", plant.index)
-    return dataclasses.replace(source, frames=perturb(source.frames, plant.perturbation, rng))
-
-
-def perturb(frames: np.ndarray, name: str, rng: np.random.Generator) -> np.ndarray:
-    """Frames after a named perturbation.
-
-    Args:
-        frames: uint8, shape (T, H, W).
-        name: one of ``PERTURBATIONS``: "exact" changes nothing, "gain" scales by 0.8 or 1.2, "noise" adds Gaussian
-            noise of 6 grey levels where the image is not black, "shift" moves by 2-3 pixels along each axis.
-        rng: source of sign, noise and direction.
-
-    Returns:
-        the perturbed frames, uint8, same shape.
-
-    Raises:
-        ConfigError: for another name.
-    """
-    if name == "exact":
-        return frames
-    if name == "gain":
-        factor = 1.0 + _GAIN * rng.choice((-1.0, 1.0))
-        return _to_uint8(frames * factor)
-    if name == "noise":
-        noise = rng.normal(0.0, _NOISE_LEVEL, frames.shape)
-        return _to_uint8(frames + noise * (frames > 0))
-    if name == "shift":
-        down, across = rng.choice((-3, -2, 2, 3), size=2)
-        return _shifted(_shifted(frames, int(down), axis=1), int(across), axis=2)
-    raise ConfigError(
-        f"a perturbation is one of {', '.join(PERTURBATIONS)}, got {name!r}; choose one (copy_perturbations=)"
-    )
-
-
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-def _shifted(frames: np.ndarray, by_px: int, *, axis: int) -> np.ndarray:
-    """Moved along an axis; what comes in is black."""
-    moved = np.roll(frames, by_px, axis=axis)
-    entering = [slice(None)] * frames.ndim
-    entering[axis] = slice(0, by_px) if by_px > 0 else slice(by_px, None)
-    moved[tuple(entering)] = 0
-    return moved
+    rung = RUNGS[plant.perturbation]
+    rng = generator(plants.seed, "ladder", rung.name, plant.source.clip_id)
+    n_frames = plants.n_frames
+    shown = rung.numbers(np.arange(n_frames), n_frames=n_frames, stride_frames=n_frames / _GALLERY_FRAMES, rng=rng)
+    return dataclasses.replace(source, frames=rung.changed(source.frames[shown], rng))
 
 
 def write_plants(cohort: CohortSpec, plants: PlantSpec, out: Path, *, workers: int = 2) -> Path:
