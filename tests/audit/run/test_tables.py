@@ -69,7 +69,11 @@ def test_no_clip_is_lost_by_parquet(tmp_path) -> None:
 
 def test_a_patient_table_by_hand() -> None:
     hits = count_hits(MATCHES.nearest, MATCHES.p_max, n_gallery=3, tau=3.0, gate=0.0)
-    found = patient_table(patient_ledger(TRAIN["patient_id"].to_numpy(), MATCHES.nearest, MATCHES.p_max, hits))
+    found = patient_table(
+        patient_ledger(
+            TRAIN["patient_id"].to_numpy(), MATCHES.nearest, MATCHES.p_max, hits, exposure_p=np.array([1.0, 0.25])
+        )
+    )
     assert found.to_dict(orient="list") == {
         "patient_id": ["p1", "p2"],
         "clips": [2, 1],
@@ -79,4 +83,5 @@ def test_a_patient_table_by_hand() -> None:
         "learned": [True, True],
         "leaked": [False, True],
         "missed": [False, False],
+        "exposure_p": [1.0, 0.25],
     }

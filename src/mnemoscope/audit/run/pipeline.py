@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pandas as pd
 
 import mnemoscope.audit.run.assess as assess
 import mnemoscope.audit.run.sources as sources
 import mnemoscope.audit.run.stages as stages
-from mnemoscope.audit.ledger import patient_ledger
+from mnemoscope.audit.ledger import exposure_p_values, hits_by_patient, patient_ledger
 from mnemoscope.audit.privacy import privacy
 from mnemoscope.audit.recall import count_hits
 from mnemoscope.audit.run.settings import AuditConfig
@@ -179,13 +180,22 @@ def _numbers(
             "altered_frames": config.altered_frames if real.altered is not None else 0,
         },
     )
+    owner = train["patient_id"].to_numpy()
+    exposure_p = exposure_p_values(
+        hits_by_patient(owner, of_synthetic.nearest[of_synthetic.p_max > private.tau]),
+        hits_by_patient(owner, of_holdout.nearest),
+        hits_by_patient(owner, np.arange(len(owner))),
+        n_synthetic=len(clips),
+        n_holdout=len(holdout),
+        innocents_above=int((of_holdout.p_max > private.tau).sum()),
+    )
     shared: dict[str, Any] = {"p_max_holdout": of_holdout.p_max, "tau": private.tau, "gate": gate}
     return Finished(
         result=result,
         samples=query_table(clips, train, of_synthetic, **shared, exchangeable=False),
         holdout=query_table(holdout, train, of_holdout, **shared, exchangeable=True),
         patients=patient_table(
-            patient_ledger(train["patient_id"].to_numpy(), of_synthetic.nearest, of_synthetic.p_max, hits)
+            patient_ledger(owner, of_synthetic.nearest, of_synthetic.p_max, hits, exposure_p=exposure_p)
         ),
         real_files=real.files,
         synthetic_files=synthetic.files,
