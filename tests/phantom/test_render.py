@@ -12,7 +12,7 @@ from mnemoscope.core.rng import generator
 from mnemoscope.phantom.acquisition import draw_acquisition
 from mnemoscope.phantom.anatomy import VIEWS, draw_patient
 from mnemoscope.phantom.motion import build_heart, long_axis_mm
-from mnemoscope.phantom.render import lv_mask, material_places, mm_per_px, render_clip
+from mnemoscope.phantom.render import lv_mask, material_places, mm_per_px, render_clip, volume_curve
 
 SCALE = 6
 
@@ -47,6 +47,15 @@ def test_ef_is_that_of_the_pixels_drawn(view, index):
     assert clip.edv == pytest.approx(edv, rel=0.03)
     assert clip.esv == pytest.approx(esv, rel=0.05)
     assert clip.ef == pytest.approx(100.0 * (1.0 - esv / edv), abs=1.5)
+
+
+def test_the_volume_of_each_frame(patient, acquisition):
+    clip = render_clip(patient, acquisition, n_frames=1, fps=32.0)
+    curve = volume_curve(patient, acquisition, n_frames=400, fps=160.0)
+    assert (curve.max(), curve.min()) == pytest.approx((clip.edv, clip.esv), rel=2e-3)
+    assert np.array_equal(curve[:7], volume_curve(patient, acquisition, n_frames=7, fps=160.0))
+    at_rest = dataclasses.replace(acquisition, start_s=0.0)
+    assert volume_curve(patient, at_rest, n_frames=1, fps=32.0) == pytest.approx([clip.edv])
 
 
 def test_the_mask_is_the_dark_cavity_of_the_frame(patient, acquisition):

@@ -69,7 +69,7 @@ def build_heart(patient: Patient) -> Heart:
 
     def excess_pct(narrowing: float) -> float:
         heart = Heart(patient=patient, traits=traits, rest=rest, narrowing=narrowing)
-        return 100.0 * (1.0 - _volume_at(heart, 1.0) / edv) - traits.ef_target_pct
+        return 100.0 * (1.0 - volume_at(heart, 1.0) / edv) - traits.ef_target_pct
 
     narrowing = float(brentq(excess_pct, -0.2, 0.66, xtol=1e-6))
     return Heart(patient=patient, traits=traits, rest=rest, narrowing=narrowing)
@@ -87,11 +87,12 @@ def volumes(heart: Heart) -> Volumes:
     Returns:
         volumes in mL and EF in percent.
     """
-    edv, esv = _volume_at(heart, 0.0), _volume_at(heart, 1.0)
+    edv, esv = volume_at(heart, 0.0), volume_at(heart, 1.0)
     return Volumes(edv=edv, esv=esv, ef=100.0 * (1.0 - esv / edv))
 
 
-def _volume_at(heart: Heart, contraction: float) -> float:
+def volume_at(heart: Heart, contraction: float) -> float:
+    """Volume of the contour drawn at a contraction between 0 (end diastole) and 1, in mL; see :func:`volumes`."""
     beat = Beat(np.array([contraction]), np.zeros(1), np.zeros(1))
     shape = deform(heart, beat)
     return _volume_ml(

@@ -25,6 +25,7 @@ from mnemoscope.phantom.motion import (
     deform,
     leaflets,
     stretch_knots,
+    volume_at,
     volumes,
 )
 from mnemoscope.phantom.shape import row_at
@@ -74,6 +75,24 @@ def render_clip(patient: Patient, acquisition: Acquisition, *, n_frames: int, fp
     truth = volumes(heart)
     frames = _frames(heart, acquisition, times_s)
     return PhantomClip(frames=frames, fps=float(fps), ef=truth.ef, esv=truth.esv, edv=truth.edv)
+
+
+def volume_curve(patient: Patient, acquisition: Acquisition, *, n_frames: int, fps: float) -> np.ndarray:
+    """Left ventricular volume in each frame of :func:`render_clip`, in mL, shape (T,).
+
+    Args:
+        patient: who.
+        acquisition: which recording.
+        n_frames: T, at least 1.
+        fps: frames per second, above 0.
+
+    Raises:
+        ConfigError: without a frame or with a rate that is not positive.
+    """
+    times_s = _times_s(acquisition, n_frames=n_frames, fps=fps)
+    heart = build_heart(patient)
+    contraction = beat_at(heart.traits, times_s).contraction
+    return np.array([volume_at(heart, float(moment)) for moment in contraction])
 
 
 def material_places(patient: Patient, acquisition: Acquisition, time_s: np.ndarray, *, scale: int = 1) -> np.ndarray:
