@@ -33,6 +33,7 @@ from tests.toys import Attack, ToyClip, write_store
 
 PARAMETERS = 25_557_032  # of torchvision's ResNet-50
 SCALING = Scaling(low=(-2.0, -1.0), high=(2.0, 3.0), mean=(0.5, 1.0), std=(0.5, 2.0))
+ENCODER = "toy"
 SMALL = ReidArchitecture(backbone="small", stem="dense", head="monotone", channels=2, features=8, scaling="standard")
 
 
@@ -72,7 +73,7 @@ def paper_network() -> Reid:
 
 def model(**changes: object) -> ReidModel:
     architecture = build(ReidArchitecture, SMALL.model_dump() | changes)
-    return ReidModel(made(architecture), scaling=SCALING, preset="default")
+    return ReidModel(made(architecture), scaling=SCALING, encoder=ENCODER, preset="default")
 
 
 def frames(count: int, seed: int = 0) -> np.ndarray:
@@ -210,6 +211,29 @@ def test_the_dense_stem_keeps_the_cells_of_a_latent(stem: str, side: int) -> Non
     network.model.layer1.register_forward_pre_hook(lambda _, inputs: sides.append(inputs[0].shape[-1]))
     network(torch.zeros(1, 2, 14, 14))
     assert sides == [side]
+
+
+@pytest.mark.parametrize(("space", "side"), [("latent", 14), ("image", 112), ("latent", 28)])
+def test_the_compact_network_takes_latents_and_pixels(space: str, side: int) -> None:
+    architecture = default_architecture(space=space, channels=3)
+    network = made(architecture)
+    cells: list[tuple[int, ...]] = []
+    flat = next(i for i, layer in enumerate(network.model) if isinstance(layer, torch.nn.Flatten))
+    network.model[flat].register_forward_pre_hook(lambda _, inputs: cells.append(tuple(inputs[0].shape[1:])))
+    assert network(torch.zeros(2, 3, side, side)).shape == (2, 128)
+    assert cells == [(128, 4, 4)]
+    assert architecture.backbone == "compact"
+
+
+@pytest.mark.parametrize("head", ["free", "monotone"])
+def test_the_matrix_of_logits_is_that_of_all_pairs(head: str) -> None:
+    network = made(SMALL.model_copy(update={"head": head}))
+    a, b = torch.rand(5, 8), torch.rand(3, 8)
+    a.requires_grad_(True)
+    found, expected = network.logit_matrix(a, b), network.logits(a[:, None], b[None])
+    torch.testing.assert_close(found, expected)
+    slopes = [torch.autograd.grad(logits.square().sum(), [a, network.fc_end.weight])[0] for logits in (found, expected)]
+    torch.testing.assert_close(*slopes)
 
 
 def test_features_lie_between_zero_and_one() -> None:

@@ -27,14 +27,21 @@ def pair_loss(
 def batch_loss(
     anchor: np.ndarray, partner: np.ndarray, patients: list[tuple[int, int]], weight: np.ndarray, bias: float
 ) -> float:
-    """Both kinds of pairs of the whole batch, each weighing one half, plus picking the own partner among strangers."""
-    alike, apart, rows = [], [], []
-    for i, (p, _) in enumerate(patients):
-        own = logit(anchor[i], partner[i], weight, bias)
-        candidates = [own]
-        for j, (_, q) in enumerate(patients):
-            z = logit(anchor[i], partner[j], weight, bias)
-            (alike if p == q else apart).append(log_one_plus_exp(-z if p == q else z))
-            candidates += [z] if p != q else []
-        rows.append(math.log(sum(math.exp(z) for z in candidates)) - own)
-    return float(0.5 * (np.mean(alike) + (np.mean(apart) if apart else 0.0)) + np.mean(rows))
+    """Both kinds of pairs of the whole batch, each weighing one half, plus picking the own partner among strangers and
+
+    the own anchor among strangers, likewise.
+    """
+    size = len(patients)
+    z = [[logit(anchor[i], partner[j], weight, bias) for j in range(size)] for i in range(size)]
+    same = [[patients[i][0] == patients[j][1] for j in range(size)] for i in range(size)]
+    places = [(i, j) for i in range(size) for j in range(size)]
+    alike = [log_one_plus_exp(-z[i][j]) for i, j in places if same[i][j]]
+    apart = [log_one_plus_exp(z[i][j]) for i, j in places if not same[i][j]]
+    sought = []
+    for k in range(size):
+        for others in (
+            [z[k][j] for j in range(size) if not same[k][j]],
+            [z[i][k] for i in range(size) if not same[i][k]],
+        ):
+            sought.append(math.log(sum(math.exp(value) for value in [z[k][k], *others])) - z[k][k])
+    return float(0.5 * (np.mean(alike) + (np.mean(apart) if apart else 0.0)) + np.mean(sought))

@@ -134,12 +134,23 @@ def test_every_stranger_has_the_same_chance(clips: list[tuple[int, int]]) -> Non
 
 
 def test_every_other_frame_of_a_clip_has_the_same_chance() -> None:
-    pairs = sampler()
+    pairs = sampler(positives="clip")
     for frame in range(5):
         found = [pairs._other_frame(0, frame, 0, Fixed(i)) for i in range(4)]
         assert sorted(found) == [other for other in range(5) if other != frame]
     assert pairs._other_frame(1, 0, 1, Fixed(0)) == 0
     assert [pairs._other_frame(0, 2, 4, Fixed(i)) for i in range(2)] == [0, 1]
+
+
+@given(count=st.integers(2, 40), seed=st.integers(0, 99))
+def test_a_partner_of_the_same_clip_lies_at_least_a_quarter_of_it_away(count: int, seed: int) -> None:
+    pairs = sampler(clip_rows([count, 3], [0, 1]))
+    least = max(1, count // 4)
+    rng = generator(seed, "test")
+    frame = int(rng.integers(count))
+    found = {pairs._other_frame(0, frame, 0, rng) for _ in range(20 * count)}
+    far = {other for other in range(count) if min((other - frame) % count, (frame - other) % count) >= least}
+    assert found == far
 
 
 def test_clips_of_the_patient_have_the_same_chance() -> None:
@@ -484,7 +495,7 @@ CHANGES: dict[str, Any] = {
     "least_pairs": 100,
     "loop": LOOP.model_copy(update={"learning_rate": 1e-4}).model_dump(),
 }
-LOADED = {"imagenet_weights", "checkpoint"}
+LOADED = {"imagenet_weights", "checkpoint", "initial"}
 
 
 def trace(store: LatentStore, folder: Path, recipe: ReidTraining) -> tuple[object, ...]:

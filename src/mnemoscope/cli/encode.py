@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from pydantic import Field
 
 from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
 from mnemoscope.core.config import Config
@@ -11,6 +12,7 @@ from mnemoscope.core.errors import OutputConflict
 from mnemoscope.core.files import read_json, value_fingerprint, write_json
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import input_folder
+from mnemoscope.data.alter import alteration
 from mnemoscope.data.layouts import SplitShares, read_layout
 from mnemoscope.data.listing import TableColumns
 from mnemoscope.data.manifest import Manifest, concat_manifests
@@ -33,6 +35,7 @@ class EncodeConfig(Config):
         posterior: mean, or sample (depends on seed and clip only).
         frames: size, colour and rate.
         max_frames: frames kept of each clip.
+        altered_frames: instead of the clip, so many frames of it, each moved, brightened, blurred …, for training.
         layout: of the folders.
         table: the table beside the clips and the meaning of its columns.
         split: puts every clip into this split.
@@ -48,6 +51,7 @@ class EncodeConfig(Config):
     posterior: Literal["mean", "sample"] = "mean"
     frames: FrameTransform = FrameTransform()
     max_frames: int | None = None
+    altered_frames: int = Field(0, ge=0)
     layout: str = "auto"
     table: TableColumns = TableColumns()
     split: str | None = None
@@ -106,6 +110,7 @@ def encode(
         source=source,
         scaling=scaling,
         max_frames=config.max_frames,
+        alter=alteration(config.altered_frames, seed=config.seed) if config.altered_frames else None,
         progress=progress,
     )
 

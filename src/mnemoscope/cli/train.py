@@ -55,19 +55,31 @@ class VaeConfig(Config):
 
 
 def train_reid_model(
-    *, store: Path | str, out: Path | str, config: ReidConfig | None = None, progress: Progress = unwatched
+    *,
+    store: Path | str,
+    out: Path | str,
+    altered: Path | str | None = None,
+    config: ReidConfig | None = None,
+    progress: Progress = unwatched,
 ) -> ReidModel:
-    """Trains a re-identification model on a store, into ``out / "reid" / "model"``, or goes on with it."""
+    """Trains a re-identification model on a store, into ``out / "reid" / "model"``, or goes on with it.
+
+    ``altered`` is a store of altered frames of the same clips (``encode --altered-frames``), which join them.
+    """
     config = config or ReidConfig()
     latents = LatentStore(Path(store))
+    changed = LatentStore(Path(altered)) if altered is not None else None
     recipe = config.recipe(latents)
 
     device = usable_device(config.device)
 
     def make(folder: Path) -> TrainingState:
-        return train_reid(latents, recipe, folder, seed=config.seed, device=device, progress=progress)[1]
+        return train_reid(latents, recipe, folder, altered=changed, seed=config.seed, device=device, progress=progress)[
+            1
+        ]
 
-    folder = _stage("reid", latents, Path(out), config, recipe, make)
+    stores = [latents] if changed is None else [latents, changed]
+    folder = _stage("reid", stores, Path(out), config, recipe, make)
     from mnemoscope.models.reid import load_reid
 
     return load_reid(folder / "model", device=config.device)
@@ -85,21 +97,26 @@ def train_vae_model(
     def make(folder: Path) -> TrainingState:
         return train_vae(frames, config.vae, folder, seed=config.seed, device=device, progress=progress)[1]
 
-    return _stage("vae", frames, Path(out), config, config.vae, make) / "model"
+    return _stage("vae", [frames], Path(out), config, config.vae, make) / "model"
 
 
 def _stage(
-    name: str, store: LatentStore, out: Path, config: Config, recipe: Config, make: Callable[[Path], TrainingState]
+    name: str,
+    stores: list[LatentStore],
+    out: Path,
+    config: Config,
+    recipe: Config,
+    make: Callable[[Path], TrainingState],
 ) -> Path:
     seed: int = getattr(config, "seed", 0)
     run = Run(
         out,
         command=f"train {name}",
-        identity={"store": str(store.folder.resolve())},
+        identity={"store": str(stores[0].folder.resolve())},
         config=config.model_dump(mode="json"),
         seed=seed,
     )
-    inputs = {"store": store.fingerprint, "recipe": recipe.model_dump(mode="json"), "seed": seed}
+    inputs = {"stores": [store.fingerprint for store in stores], "recipe": recipe.model_dump(mode="json"), "seed": seed}
     with run.recording():
         return run.stage(name, inputs, lambda folder: _made(make, folder))
 
@@ -120,10 +137,12 @@ _OUT = click.option("--out", required=True, type=click.Path(path_type=Path), hel
 @command.command()
 @_STORE
 @_OUT
+@click.option("--altered", type=click.Path(path_type=Path), help="Store of altered frames of the same clips.")
 @settings(ReidConfig)
 def reid(
     store: Path,
     out: Path,
+    altered: Path | None,
     config_file: Path | None,
     assignments: tuple[str, ...],
     dry_run: bool,
@@ -142,7 +161,7 @@ def reid(
             recipe = config.recipe(LatentStore(store)).model_dump(mode="json")
             show_plan(config.model_copy(update={"reid": recipe}), {"store": store, "out": out})
             return
-        train_reid_model(store=store, out=out, config=config, progress=progress)
+        train_reid_model(store=store, out=out, altered=altered, config=config, progress=progress)
         _say(out / "reid" / "model", as_json)
 
 

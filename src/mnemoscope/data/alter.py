@@ -165,6 +165,11 @@ def altered_clip(frames: np.ndarray, *, count: int, seed: int, clip_id: str) -> 
     return np.stack([altered(frames[n], generator(seed, "altered", clip_id, int(n))) for n in numbers])
 
 
+def alteration(count: int, *, seed: int) -> Callable[[Frame, str], Frame]:
+    """:func:`altered_clip` as a function of frames and clip_id."""
+    return lambda frames, clip_id: altered_clip(frames, count=count, seed=seed, clip_id=clip_id)
+
+
 def _over_colours(plane: np.ndarray, frame: Frame) -> np.ndarray:
     return plane if frame.ndim == 2 else plane[..., None]
 

@@ -24,6 +24,10 @@ from mnemoscope.latents.store import LatentStore, Space
 from mnemoscope.models.plain import read_plain
 from mnemoscope.search import WeightedL1
 
+Backbone = Literal["resnet50", "small", "compact"]
+Initial = Literal["random", "bundled"]
+
+BUNDLED_FOLDER = Path(__file__).parent / "bundled" / "reid"
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 _BATCH_FRAMES = 256
 _FIRST_COPY_LOGIT = 5.0  # before training strangers lie near −5, so that logit 0 parts the two from the start
@@ -34,7 +38,8 @@ class ReidArchitecture(Config):
     """What the network looks like and what it takes.
 
     Attributes:
-        backbone: ``resnet50``, or ``small`` (a ResNet of one basic block a level) for tests, demo and few data.
+        backbone: ``resnet50``; ``small``, a ResNet of one basic block a level; or ``compact``, three convolutions and
+            two dense layers, which keep where in the sector something lies (pooling over all places does not).
         stem: ``imagenet`` (7×7 stride 2 and max-pooling, as published) or ``dense`` (3×3, stride 1, no pooling),
             which keeps the cells of a 14×14 latent.
         head: ``free`` (as published) or ``monotone``: weights ≤ 0, so that an exact copy has the highest logit.
@@ -43,7 +48,7 @@ class ReidArchitecture(Config):
         features: length D of the feature vector.
     """
 
-    backbone: Literal["resnet50", "small"] = "resnet50"
+    backbone: Backbone = "resnet50"
     stem: Literal["imagenet", "dense"] = "imagenet"
     head: Literal["free", "monotone"] = "free"
     scaling: ScalingMode = "minmax"
@@ -57,7 +62,7 @@ def paper_architecture(*, space: Space, channels: int) -> ReidArchitecture:
     return ReidArchitecture(space=space, channels=channels)
 
 
-def default_architecture(*, space: Space, channels: int, backbone: Literal["resnet50", "small"]) -> ReidArchitecture:
+def default_architecture(*, space: Space, channels: int, backbone: Backbone = "compact") -> ReidArchitecture:
     """Monotone head, standardised input, and in latent space a stem that does not shrink 14×14."""
     stem: Literal["imagenet", "dense"] = "dense" if space == "latent" else "imagenet"
     return ReidArchitecture(
@@ -92,6 +97,14 @@ class Reid(nn.Module):
         """Logit of "same patient" of feature pairs; shapes broadcast against each other."""
         return (a - b).abs() @ self.head_weight() + self.fc_end.bias[0]
 
+    def logit_matrix(self, a: Float[Tensor, "N D"], b: Float[Tensor, "M D"]) -> Float[Tensor, "N M"]:
+        """Logits of every row of ``a`` with every row of ``b``."""
+        if self.architecture.head == "free":
+            return self.logits(a[:, None], b[None])
+        # Weights of one sign make it a distance, for which torch needs a tenth of the time and no (N, M, D) array.
+        weight = -self.head_weight()
+        return self.fc_end.bias[0] - torch.cdist(a * weight, b * weight, p=1)
+
     def search_head(self) -> WeightedL1:
         """The head as the search takes it."""
         weight = self.head_weight().detach().float().cpu().numpy()
@@ -108,9 +121,30 @@ def _backbone(a: ReidArchitecture) -> nn.Module:
     stem: dict[str, Any] = {"conv1_t_size": 7, "conv1_t_stride": 2}
     if a.stem == "dense":
         stem = {"conv1_t_size": 3, "conv1_t_stride": 1, "no_max_pool": True}
+    if a.backbone == "compact":
+        return _compact(a)
     if a.backbone == "small":
         return ResNet("basic", [1, 1, 1, 1], [32, 64, 128, 256], **shared, **stem)
     return ResNet("bottleneck", [3, 4, 6, 3], [64, 128, 256, 512], **shared, **stem)
+
+
+def _compact(a: ReidArchitecture, *, width: int = 32, hidden: int = 512) -> nn.Module:
+    """For 14×14 latents 14 → 7 → 4 cells; what is larger is averaged down to 4×4 before the dense layers."""
+    size, stride = (3, 1) if a.stem == "dense" else (7, 2)
+    return nn.Sequential(
+        *_activated(nn.Conv2d(a.channels, width, size, stride, size // 2), nn.BatchNorm2d(width)),
+        *([] if a.stem == "dense" else [nn.MaxPool2d(3, 2, 1)]),
+        *_activated(nn.Conv2d(width, 2 * width, 3, 2, 1), nn.BatchNorm2d(2 * width)),
+        *_activated(nn.Conv2d(2 * width, 4 * width, 3, 2, 1), nn.BatchNorm2d(4 * width)),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        *_activated(nn.Linear(4 * width * 16, hidden), nn.BatchNorm1d(hidden)),
+        nn.Linear(hidden, a.features),
+    )
+
+
+def _activated(layer: nn.Module, norm: nn.Module) -> list[nn.Module]:
+    return [layer, nn.GELU(), norm]
 
 
 class ReidModel:
@@ -119,11 +153,22 @@ class ReidModel:
     Args:
         network: the network.
         scaling: the train store's constants.
+        encoder: fingerprint of the VAE (or ``pixels``) that made the train store.
         preset: name of the training preset, for the record.
+        initial: the weights that training began with, for the record.
         device: torch device.
     """
 
-    def __init__(self, network: Reid, *, scaling: Scaling, preset: str, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        network: Reid,
+        *,
+        scaling: Scaling,
+        encoder: str,
+        preset: str,
+        initial: Initial = "random",
+        device: str = "cpu",
+    ) -> None:
         if scaling.channels != network.architecture.channels:
             raise Mismatch(
                 f"the re-identification model takes {network.architecture.channels} channels, "
@@ -131,7 +176,9 @@ class ReidModel:
             )
         self.network = network.to(device).eval()
         self.scaling = scaling
+        self.encoder = encoder
         self.preset = preset
+        self.initial: Initial = initial
         self.device = device
 
     @torch.inference_mode()
@@ -144,7 +191,7 @@ class ReidModel:
         return np.concatenate(blocks)
 
     def require_store(self, store: LatentStore) -> None:
-        """Refuses a store of another space or other scaling constants.
+        """Refuses a store of another space, another encoder or other scaling constants.
 
         Raises:
             Mismatch: naming both.
@@ -153,6 +200,11 @@ class ReidModel:
         if store.record.space != mine:
             raise Mismatch(
                 f"{store.folder}: holds {store.record.space} frames, the re-identification model takes {mine}"
+            )
+        if store.record.encoder != self.encoder:
+            raise Mismatch(
+                f"{store.folder}: encoded by {store.record.encoder}, the re-identification model was trained on "
+                f"latents of {self.encoder}; encode with that VAE (--vae), or train a model on this store"
             )
         store.require_scaling(self.scaling, owner="re-identification model")
 
@@ -165,6 +217,8 @@ class ReidModel:
                 {
                     "model": "mnemoscope.reid/1",
                     "preset": self.preset,
+                    "initial": self.initial,
+                    "encoder": self.encoder,
                     "architecture": self.network.architecture.model_dump(),
                     "scaling": self.scaling.to_json(),
                 },
@@ -184,12 +238,34 @@ def load_reid(folder: Path, *, device: str = "cpu") -> ReidModel:
         network = Reid(build(ReidArchitecture, values["architecture"]))
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
         scaling = Scaling.from_json(values["scaling"])
+        record = {name: str(values[name]) for name in ("encoder", "preset")}
+        initial: Initial = "bundled" if values["initial"] == "bundled" else "random"
     except _UNFIT as error:
         raise CorruptFile(
             f"{folder}: expected weights and scaling that fit {CONFIG_FILE}, found: {error}; train the model again "
             f"(mnemoscope train reid)"
         ) from error
-    return ReidModel(network, scaling=scaling, preset=str(values.get("preset")), device=device)
+    return ReidModel(network, scaling=scaling, initial=initial, device=device, **record)
+
+
+def bundled_weights_fit(architecture: ReidArchitecture, encoder: str) -> bool:
+    """Whether the bundled weights, trained on the phantom, can begin a training of this network on such latents."""
+    values = read_json(BUNDLED_FOLDER / CONFIG_FILE)
+    return bool(values["encoder"] == encoder and build(ReidArchitecture, values["architecture"]) == architecture)
+
+
+def load_bundled_weights(network: Reid, *, encoder: str) -> None:
+    """Begins with the weights that were trained on phantom patients (`docs/results/audit.md`).
+
+    Raises:
+        Mismatch: if they are for another network, or for the latents of another VAE.
+    """
+    if not bundled_weights_fit(network.architecture, encoder):
+        raise Mismatch(
+            "the bundled re-identification weights fit the default network on latents of the bundled VAE alone; "
+            "choose both, or begin with random weights (--set reid.initial=random)"
+        )
+    _load_strictly(network, {k: v.float() for k, v in load_file(BUNDLED_FOLDER / WEIGHTS_FILE).items()}, BUNDLED_FOLDER)
 
 
 def load_published_checkpoint(network: Reid, path: Path) -> None:

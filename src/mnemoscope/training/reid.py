@@ -21,10 +21,13 @@ from mnemoscope.latents.scaling import Scaling
 from mnemoscope.latents.store import FramePool, LatentStore, Space
 from mnemoscope.models.initial import named_weights
 from mnemoscope.models.reid import (
+    Initial,
     Reid,
     ReidArchitecture,
     ReidModel,
+    bundled_weights_fit,
     default_architecture,
+    load_bundled_weights,
     load_imagenet_weights,
     load_published_checkpoint,
     paper_architecture,
@@ -34,6 +37,7 @@ from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, is_main_p
 log = logging.getLogger(__name__)
 
 Preset = Literal["paper", "default"]
+FEW_PATIENTS = 5000
 _VALIDATION_ROUNDS = 4
 _NO_STRANGER = -1e9  # finite, so that a row without any stranger has finite gradients under every torch
 
@@ -44,12 +48,15 @@ class ReidTraining(Config):
     Attributes:
         preset: its name, for the record.
         architecture: the network.
-        positives: ``clip``, another frame of the same clip (paper), or ``patient``, a frame of any clip of the patient.
+        positives: ``clip``, another frame of the same clip (paper), or ``patient``, a frame of any clip of the patient,
+            which lies at least a quarter of the clip away where it is the same clip.
         objective: ``pairs``, BCE on pairs that are half same, half different (paper), or ``batch``: each anchor
             against all partners of the batch, BCE balanced over both kinds plus cross-entropy over the row.
         least_pairs: clips are gone through as often in an epoch as it takes to draw so many pairs; 0 draws one pair of
             each clip (paper). With few clips an epoch of one pair each would be a single step.
         loop: length and speed.
+        initial: ``random``, ``bundled`` (weights trained on phantom patients), or ``auto``: bundled where they fit and
+            there are fewer than ``FEW_PATIENTS`` train patients.
         imagenet_weights: file with torchvision's ImageNet ResNet-50 weights to start from.
         checkpoint: a published re-identification checkpoint to start from.
     """
@@ -60,6 +67,7 @@ class ReidTraining(Config):
     objective: Literal["pairs", "batch"] = "batch"
     least_pairs: int = Field(0, ge=0)
     loop: LoopConfig
+    initial: Literal["auto", "random", "bundled"] = "random"
     imagenet_weights: Path | None = None
     checkpoint: Path | None = None
 
@@ -85,11 +93,12 @@ def default_training(*, space: Space, channels: int) -> ReidTraining:
     """Patient-level pairs, monotone head, all pairs of a batch; sized for a few hundred to some thousand patients."""
     return ReidTraining(
         preset="default",
-        architecture=default_architecture(space=space, channels=channels, backbone="small"),
-        least_pairs=640,
+        architecture=default_architecture(space=space, channels=channels),
+        least_pairs=1280,
+        initial="auto",
         loop=LoopConfig(
             epochs=30,
-            batch_size=128,
+            batch_size=256,
             learning_rate=1e-3,
             weight_decay=1e-2,
             optimizer="adamw",
@@ -167,9 +176,12 @@ class PairSampler:
         return int(rng.choice(own))
 
     def _other_frame(self, clip: int, frame: int, other: int, rng: np.random.Generator) -> int:
-        if other != clip or self.count[other] == 1:
-            return int(rng.integers(self.count[other]))
-        return int((frame + 1 + rng.integers(self.count[other] - 1)) % self.count[other])
+        count = int(self.count[other])
+        if other != clip or count == 1:
+            return int(rng.integers(count))
+        # Counted round the clip, whose two ends then count as near: no frame of a short clip is left without a partner.
+        least = 1 if self.positives == "clip" else max(1, count // 4)
+        return int((frame + least + rng.integers(count - 2 * least + 1)) % count)
 
 
 class ReidTask:
@@ -257,16 +269,16 @@ def batch_loss(head: Reid, anchor: Tensor, partner: Tensor, anchor_patient: Tens
     """Every anchor against every partner of the batch; features (B, D), patients (B,).
 
     Binary cross-entropy, same and different weighing one half each, plus the cross-entropy of finding the own partner
-    among the strangers of the batch, which dwells on the hardest of them.
+    among the strangers of the batch, and the own anchor likewise, which dwells on the hardest of them.
     """
-    logits = head.logits(anchor[:, None], partner[None])
+    logits = head.logit_matrix(anchor, partner)
     same = anchor_patient[:, None] == partner_patient[None]
     alike = F.softplus(-logits[same]).mean()
     apart = F.softplus(logits[~same]).mean() if not bool(same.all()) else torch.zeros_like(alike)
     own = torch.diagonal(logits)
     strangers = logits.masked_fill(same, _NO_STRANGER)
-    row = torch.logaddexp(own, torch.logsumexp(strangers, dim=1)) - own
-    return 0.5 * (alike + apart) + row.mean()
+    sought = [torch.logaddexp(own, torch.logsumexp(strangers, dim=dim)) - own for dim in (0, 1)]
+    return 0.5 * (alike + apart + sought[0].mean() + sought[1].mean())
 
 
 @dataclass(frozen=True)
@@ -322,12 +334,7 @@ def train_reid(
     of_split = {name: clips[clips["split"] == name].reset_index(drop=True) for name in ("train", "val")}
     if len(of_split["val"]) == 0:
         raise InputError(f"{store.folder}: no val clips to choose the network by; give a share (--val-share 0.15)")
-    with named_weights(seed, "reid"):
-        network = Reid(recipe.architecture)
-    if recipe.imagenet_weights is not None:
-        load_imagenet_weights(network, recipe.imagenet_weights)
-    if recipe.checkpoint is not None:
-        load_published_checkpoint(network, recipe.checkpoint)
+    network, initial = _network(recipe, store, n_patients=of_split["train"]["patient_id"].nunique(), seed=seed)
     task = ReidTask(
         network,
         frames,
@@ -338,7 +345,32 @@ def train_reid(
         seed=seed,
     )
     state = train(task, recipe.loop, out / "training", seed=seed, device=device, progress=progress)
-    model = ReidModel(network, scaling=store.record.scaling, preset=recipe.preset, device=device)
+    model = ReidModel(
+        network,
+        scaling=store.record.scaling,
+        encoder=store.record.encoder,
+        preset=recipe.preset,
+        initial=initial,
+        device=device,
+    )
     if is_main_process():
         model.save(out / "model")
     return model, state
+
+
+def _network(recipe: ReidTraining, store: LatentStore, *, n_patients: int, seed: int) -> tuple[Reid, Initial]:
+    """The network before training, and where its weights come from."""
+    with named_weights(seed, "reid"):
+        network = Reid(recipe.architecture)
+    encoder = store.record.encoder
+    few = n_patients < FEW_PATIENTS
+    fitting = recipe.initial == "auto" and few and bundled_weights_fit(recipe.architecture, encoder)
+    if recipe.initial == "bundled" or fitting:
+        load_bundled_weights(network, encoder=encoder)
+        log.info("training begins with the bundled weights: %d train patients", n_patients)
+        return network, "bundled"
+    if recipe.imagenet_weights is not None:
+        load_imagenet_weights(network, recipe.imagenet_weights)
+    if recipe.checkpoint is not None:
+        load_published_checkpoint(network, recipe.checkpoint)
+    return network, "random"

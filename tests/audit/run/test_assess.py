@@ -24,7 +24,7 @@ def model() -> ReidModel:
     with torch.no_grad():
         network.fc_end.weight.fill_(-1.0)
         network.fc_end.bias.fill_(1.0)
-    return ReidModel(network, scaling=Scaling((0.0,), (1.0,), (0.5,), (0.2,)), preset="default")
+    return ReidModel(network, scaling=Scaling((0.0,), (1.0,), (0.5,), (0.2,)), encoder="pixels", preset="default")
 
 
 def features(frames: dict[int, list[float]]) -> FrameFeatures:

@@ -1,7 +1,6 @@
 """Stages between the clips and the numbers: encode, train, features, neighbours. Each is kept and reused."""
 
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -15,7 +14,7 @@ from mnemoscope.core.errors import CorruptFile, InputError, Mismatch
 from mnemoscope.core.files import folder_fingerprint, whole_file
 from mnemoscope.core.progress import Progress
 from mnemoscope.core.provenance import Run
-from mnemoscope.data.alter import altered_clip
+from mnemoscope.data.alter import alteration
 from mnemoscope.data.manifest import Manifest
 from mnemoscope.latents.encode import FrameEncoder, PixelEncoder, encode_set
 from mnemoscope.latents.features import FrameFeatures, extract_features
@@ -61,7 +60,7 @@ def encoded(
             source=source,
             scaling=scaling,
             max_frames=config.max_frames,
-            alter=partial(_altered, count=altered_frames, seed=config.seed) if altered_frames else None,
+            alter=alteration(altered_frames, seed=config.seed) if altered_frames else None,
             progress=progress,
             stage=f"encode {name}",
         )
@@ -78,10 +77,6 @@ def encoded(
         "altered": [altered_frames, config.seed if altered_frames else None],
     }
     return LatentStore(run.stage(f"latents-{name}", inputs, make))
-
-
-def _altered(frames: np.ndarray, clip_id: str, *, count: int, seed: int) -> np.ndarray:
-    return altered_clip(frames, count=count, seed=seed, clip_id=clip_id)
 
 
 def require_alike(real: LatentStore, encoder: str, size: tuple[int, int, float | None]) -> None:
