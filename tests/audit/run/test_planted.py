@@ -2,6 +2,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,7 @@ from mnemoscope.data.ladder import LADDER, RUNGS, Beside
 from mnemoscope.latents.encode import PixelEncoder, encode_set
 from mnemoscope.latents.features import FrameFeatures, extract_features
 from mnemoscope.latents.store import LatentStore
-from mnemoscope.models.initial import named_weights
-from mnemoscope.models.reid import Reid, ReidModel, default_architecture
+from mnemoscope.search import WeightedL1
 from tests.reference import tiny_audit
 from tests.reference.tiny_audit import SPLITS, drifting, settings
 
@@ -31,14 +31,29 @@ PIXELS = PixelEncoder()
 TOO_SHORT = "time_shift"
 
 
+class Projecting:
+    """A network that was never trained: 16 mixtures of pixels, and the head of a monotone one."""
+
+    head = WeightedL1(weight=-np.linspace(0.5, 2, 16, dtype=np.float32), bias=5.0)
+    network = SimpleNamespace(search_head=lambda: Projecting.head)
+
+    def embed(self, frames: np.ndarray) -> np.ndarray:
+        pixels = frames.reshape(len(frames), -1) / 255 - 0.5
+        mixtures = np.random.default_rng(0).normal(size=(pixels.shape[1], 16))
+        return (pixels @ mixtures / 4).astype(np.float32)
+
+
+NETWORK = Projecting()
+
+
 @dataclass(frozen=True)
 class Bench:
     """A tiny audit, ready for planting."""
 
     store: LatentStore
     files: dict[str, Path]
-    model: ReidModel
     out: Path
+    model: Any = NETWORK
 
     def gallery(self, frames: int | None = 2) -> FrameFeatures:
         return extract_features(self.store, self.store.of_split("train"), self.model.embed, frames_per_clip=frames)
@@ -68,27 +83,21 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def encoded(tmp_path_factory: pytest.TempPathFactory) -> tuple[LatentStore, dict[str, Path], ReidModel]:
-    """The tiny cohort's store, its files, and a network that was never trained."""
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> tuple[LatentStore, dict[str, Path]]:
+    """The tiny cohort's store and its files."""
     place = tmp_path_factory.mktemp("planted")
     clips = sources.real_manifest(tiny_audit.write_real(place / "real"), settings())
     store = encode_set(
         clips, place / "store", encoder=PixelEncoder(), transform=settings().frames, source="tiny", max_frames=None
     )
-    with named_weights(0, "planted"):
-        network = Reid(default_architecture(space="image", channels=1, backbone="small"))
     files = dict(zip(clips.clips["clip_id"], clips.files, strict=True))
-    return (
-        store,
-        files,
-        ReidModel(network, scaling=store.record.scaling, encoder=store.record.encoder, preset="default"),
-    )
+    return store, files
 
 
 @pytest.fixture
-def bench(encoded: tuple[LatentStore, dict[str, Path], ReidModel], tmp_path: Path) -> Bench:
-    store, files, model = encoded
-    return Bench(store, dict(files), model, tmp_path / "run")
+def bench(encoded: tuple[LatentStore, dict[str, Path]], tmp_path: Path) -> Bench:
+    store, files = encoded
+    return Bench(store, dict(files), tmp_path / "run")
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ class Inverting(PixelEncoder):
 
 def best_logits(bench: Bench, frames: np.ndarray) -> np.ndarray:
     """Best frame pair of these frames with each train clip, from the pixels on, (N_TRAIN,)."""
-    head = bench.model.network.search_head()
+    head = Projecting.head
     query, gallery = (values.astype(np.float64) for values in (bench.model.embed(frames[:, None]), bench.pixels))
     pairs = head.bias + np.abs(query[:, None] - gallery[None]) @ head.weight.astype(np.float64)
     return pairs.max(axis=0).reshape(N_TRAIN, 2).max(axis=1)
@@ -124,7 +133,7 @@ def test_every_rung_by_brute_force_from_the_pixels_on(bench: Bench) -> None:
 def test_exact_copies_score_the_heads_bias_and_lead_to_their_source(bench: Bench) -> None:
     exact = bench.plant().rungs["exact"]
     assert sorted(exact.source) == list(range(N_TRAIN))
-    np.testing.assert_allclose(exact.p_max, bench.model.network.search_head().bias, atol=1e-6)
+    np.testing.assert_allclose(exact.p_max, Projecting.head.bias, atol=1e-6)
     assert exact.right_clip.all()
     assert exact.right_patient.all()
 
@@ -135,7 +144,7 @@ def test_copies_are_looked_up_as_suspects_are(bench: Bench, query_frames: Any) -
     count = None if query_frames == "all" else query_frames
     clips = bench.store.of_split("train")
     query = extract_features(bench.store, clips, bench.model.embed, frames_per_clip=count)
-    head = bench.model.network.search_head()
+    head = Projecting.head
     found = stages.matches(query, bench.gallery(), head, device="cpu")
     exact = bench.plant(query_frames=query_frames).rungs["exact"]
     np.testing.assert_allclose(exact.p_max, found.p_max[exact.source], atol=1e-6)

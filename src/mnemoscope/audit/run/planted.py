@@ -108,7 +108,7 @@ def planted_matches(
     train = store.of_split("train")
     videos = videos_of(store, files, encoder, config)
     sources = one_clip_each(train, count=count, seed=config.seed)
-    shown, absent = _plan(train.iloc[sources], videos, encoder, config)
+    shown, absent = _plan(train, sources, videos, encoder, config)
 
     def make(folder: Path) -> None:
         latents = _latents(store, train, sources, videos, encoder, config)
@@ -165,12 +165,16 @@ def videos_of(
 
 
 def _plan(
-    sources: pd.DataFrame, videos: dict[str, Path], encoder: FrameEncoder | None, config: AuditConfig
+    train: pd.DataFrame,
+    sources: np.ndarray,
+    videos: dict[str, Path],
+    encoder: FrameEncoder | None,
+    config: AuditConfig,
 ) -> tuple[_Shown, dict[str, str]]:
     """What each rung shows, and the reason for each that shows nothing."""
     shown: _Shown = {}
     absent: dict[str, str] = {}
-    rows = [(int(str(number)), row) for number, row in sources.iterrows()]
+    rows = [(int(number), train.iloc[number]) for number in sources]
     for rung in LADDER:
         clips = {number: (row, _frames(rung, row, config)) for number, row in rows}
         fit = {number: frames for number, (row, frames) in clips.items() if _fits(rung, frames, row, videos, config)}
@@ -183,7 +187,7 @@ def _plan(
 
 
 def _frames(rung: Rung, row: pd.Series, config: AuditConfig) -> np.ndarray:
-    n_frames, train, query = (int(row["n_frames"]), frame_limit(config.train_frames), frame_limit(config.query_frames))
+    n_frames, train, query = int(row["n_frames"]), frame_limit(config.train_frames), frame_limit(config.query_frames)
     # The distance on the side that shows more frames: half of it leads past no other frame.
     stride_frames = max(1.0, n_frames / max(train or n_frames, query or n_frames))
     asked = strided_frames(n_frames, query)
