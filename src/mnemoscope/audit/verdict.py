@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mnemoscope.core.types import Estimate, Privacy, SetSize, Status, Verdict, Verification
+from mnemoscope.core.types import AuditResult, Power, Privacy, RungPower, SetSize, Status, Verdict, Verification, rungs
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,9 @@ class Limits:
     Attributes:
         fail_p: more flags than innocents would bring with at most this chance is a leak.
         least_auc: below it the model cannot tell patients apart (the paper's models reach .991 and more).
-        least_power: smallest share of re-shown train frames that must be flagged; the usual 80 % of study design.
+        least_power: smallest share of planted copies that must be flagged; the usual 80 % of study design.
+        must_notice: rungs of the ladder for which that is asked: what happens to a copy that a generator re-draws or
+            somebody re-encodes. Copies that were turned, mirrored, masked or blended are reported, not asked for.
         least_holdout: clips from which a rate of 5 % is known to about ±4 points.
         least_synthetic: clips below which a rate says little.
     """
@@ -20,6 +22,20 @@ class Limits:
     fail_p: float = 0.01
     least_auc: float = 0.95
     least_power: float = 0.8
+    must_notice: tuple[str, ...] = (
+        "exact",
+        "neighbouring_frame",
+        "other_frame",
+        "vae_round_trip",
+        "time_shift",
+        "gain",
+        "gamma",
+        "speckle",
+        "blur",
+        "jpeg",
+        "zoom",
+        "shift",
+    )
     least_holdout: int = 100
     least_synthetic: int = 50
 
@@ -28,7 +44,7 @@ def decide(
     sets: dict[str, SetSize],
     verification: Verification,
     privacy: Privacy,
-    other_frame_tpr: Estimate | None,
+    power: Power | None,
     *,
     exact_copies: int = 0,
     limits: Limits = Limits(),
@@ -43,13 +59,13 @@ def decide(
         sets: clips and patients of each set.
         verification: how well the model tells patients apart.
         privacy: flags and what innocents would bring.
-        other_frame_tpr: share of re-shown train clips that are flagged; None if it was not measured.
+        power: what of planted copies is flagged; None if it was not measured.
         exact_copies: synthetic clips whose decoded frames are those of a real clip.
         limits: when the instrument speaks.
         not_tested: what nobody looked at.
     """
     leaks = _copies(exact_copies) + _leaks(privacy, limits)
-    doubts = _doubts(sets, verification, other_frame_tpr, limits)
+    doubts = _doubts(sets, verification, rungs(power), limits)
     status: Status = "fail" if leaks else "inconclusive" if doubts else "pass"
     reasons = leaks + doubts or [_silence(privacy, limits)]
     return Verdict(status, reasons, not_tested)
@@ -81,7 +97,7 @@ def _silence(privacy: Privacy, limits: Limits) -> str:
 
 
 def _doubts(
-    sets: dict[str, SetSize], verification: Verification, other_frame_tpr: Estimate | None, limits: Limits
+    sets: dict[str, SetSize], verification: Verification, power: dict[str, RungPower], limits: Limits
 ) -> list[str]:
     doubts = []
     if verification.auc.low < limits.least_auc:
@@ -89,15 +105,61 @@ def _doubts(
             f"the re-identification model may not tell patients apart well enough: AUC {verification.auc.value:.3f} "
             f"[{verification.auc.low:.3f}, {verification.auc.high:.3f}], needed {limits.least_auc:g} at the lower end"
         )
-    if other_frame_tpr is None:
-        doubts.append("whether the audit would notice a copied clip could not be measured: all train frames are in use")
-    elif other_frame_tpr.low < limits.least_power:
-        doubts.append(
-            f"the audit would miss many copies: of train clips shown again by other frames it flags "
-            f"{other_frame_tpr.value:.1%} [{other_frame_tpr.low:.1%}, {other_frame_tpr.high:.1%}], "
-            f"needed {limits.least_power:.0%} at the lower end"
-        )
+    doubts += _deafness({name: rung for name, rung in power.items() if name in limits.must_notice}, limits)
     for name, least in (("holdout", limits.least_holdout), ("synthetic", limits.least_synthetic)):
         if sets[name].clips < least:
             doubts.append(f"only {sets[name].clips} {name} clips; at least {least} are needed to say anything firm")
     return doubts
+
+
+def _deafness(asked: dict[str, RungPower], limits: Limits) -> list[str]:
+    if not asked.keys() - {"exact"}:
+        return ["whether the audit would notice a changed copy could not be measured: no rung of the ladder was run"]
+    missed = [
+        f"{name.replace('_', ' ')} {rung.tpr.value:.0%} [{rung.tpr.low:.0%}, {rung.tpr.high:.0%}]"
+        for name, rung in asked.items()
+        if rung.tpr.low < limits.least_power
+    ]
+    if not missed:
+        return []
+    return [
+        f"the audit would miss many copies; of planted ones it flags, by what was done to them: {', '.join(missed)}; "
+        f"needed {limits.least_power:.0%} at the lower end"
+    ]
+
+
+_UNLOOKED = {
+    "power": "how a copy must be changed before the audit no longer notices it",
+    "probes": "whether identity is carried by sector shape, borders or burned-in text rather than by anatomy",
+    "consistency": "whether the videos hold together over time",
+    "labels": "whether the videos show the ejection fraction that their label says",
+    "recall.matched": "recall at equal numbers of synthetic and holdout clips",
+    "privacy.evidence": "whether decoded frames confirm the flags",
+}
+_NEVER = [
+    "attacks that know the generator itself or other pictures of a patient: only the clips were compared",
+    "patients who appear in no train clip that was given",
+]
+
+
+def not_tested(result: AuditResult, *, limits: Limits = Limits()) -> list[str]:
+    """What nobody looked at, and why; what the audit would miss; and what it never looks at."""
+    unlooked = [
+        f"{text}: {result.absent[name]}" if name in result.absent else text
+        for name, text in _UNLOOKED.items()
+        if name in result.absent or getattr(result, name, ...) is None
+    ]
+    frames = result.gallery.get("query_frames", "all")
+    if frames != "all":
+        unlooked.append(f"frames between the {frames} of each clip that were compared (--query-frames all takes every)")
+    deaf = [
+        f"copies changed by {name.replace('_', ' ')}: only {rung.tpr.value:.0%} of planted ones are flagged"
+        for name, rung in rungs(result.power).items()
+        if name not in limits.must_notice and rung.tpr.low < limits.least_power
+    ]
+    missing = [
+        f"copies changed by {name.removeprefix('power.').replace('_', ' ')}: {reason}"
+        for name, reason in result.absent.items()
+        if name.startswith("power.")
+    ]
+    return unlooked + deaf + missing + _NEVER

@@ -6,7 +6,7 @@ import click
 import numpy as np
 import pandas as pd
 
-from mnemoscope.audit.run.pipeline import AUDIT, HOLDOUT, PATIENTS, SAMPLES, Finished
+from mnemoscope.audit.run.results import AUDIT, HOLDOUT, PATIENTS, SAMPLES, Finished
 from mnemoscope.audit.run.settings import AuditConfig
 from mnemoscope.cli.terminal import answering
 from mnemoscope.core.config import build

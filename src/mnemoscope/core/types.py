@@ -275,9 +275,28 @@ class Verdict:
     not_tested: list[str]
 
 
-# Perturbation → {"tpr", "tpr_at_fpr", "minimum_detectable_share"}, and beside them the whole ladder's
-# minimum_detectable_share.
-Power = dict[str, Any]
+@dataclass(frozen=True)
+class RungPower:
+    """Planted copies under one change: share above tau, above the thresholds of fixed false-positive rates, and traced.
+
+    ``right_patient`` counts copies whose nearest clip is of the copied patient. ``minimum_detectable_share`` is the
+    smallest share of such copies in a set of this size that the flag rate would give away with a chance of 80 %.
+    """
+
+    copies: int
+    tpr: Estimate
+    tpr_at_fpr: dict[str, Estimate | None]
+    right_patient: Estimate
+    minimum_detectable_share: float | None
+
+
+# Rung of the ladder → its power; and as ``minimum_detectable_share`` that of copies of all rungs in equal parts.
+Power = dict[str, RungPower | float | None]
+
+
+def rungs(power: Power | None) -> dict[str, RungPower]:
+    """The rungs of the ladder in a power."""
+    return {name: rung for name, rung in (power or {}).items() if isinstance(rung, RungPower)}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mnemoscope.audit.run import pipeline, stages
+from mnemoscope.audit.run import pipeline, results, stages
 from mnemoscope.core.errors import CorruptFile, InputError, Mismatch, MnemoscopeError, OutOfSpace
 from mnemoscope.core.files import read_json, write_json
 from mnemoscope.core.progress import Progress
@@ -33,7 +33,7 @@ def table(run: Path, name: str) -> pd.DataFrame:
 
 
 def test_copies_are_the_most_similar_of_all_and_lead_to_their_patients(finished: Tiny) -> None:
-    samples = table(finished.out, pipeline.SAMPLES).set_index("clip_id")
+    samples = table(finished.out, results.SAMPLES).set_index("clip_id")
     copies = samples.loc[list(COPIED)]
     assert copies["nearest_clip_id"].tolist() == [f"c{source:02d}" for source in COPIED.values()]
     assert copies["nearest_patient_id"].tolist() == [f"p{source:02d}" for source in COPIED.values()]
@@ -50,7 +50,7 @@ def test_p_max_is_the_best_frame_pair_by_brute_force(finished: Tiny) -> None:
         return model.embed(drifting(patient)[[0, 3], None]).astype(np.float64)
 
     gallery = np.concatenate([features(patient) for patient in range(SPLITS.count("train"))])
-    samples = table(finished.out, pipeline.SAMPLES).set_index("clip_id")
+    samples = table(finished.out, results.SAMPLES).set_index("clip_id")
     for number in range(N_SYNTHETIC):
         query = features(COPIED.get(f"s{number}", 1000 + number))
         logits = head.bias + np.abs(query[:, None] - gallery[None]) @ head.weight.astype(np.float64)
@@ -61,8 +61,8 @@ def test_p_max_is_the_best_frame_pair_by_brute_force(finished: Tiny) -> None:
 
 def test_the_tables_and_the_numbers_agree(finished: Tiny) -> None:
     written = finished.written
-    samples, holdout = table(finished.out, pipeline.SAMPLES), table(finished.out, pipeline.HOLDOUT)
-    patients = table(finished.out, pipeline.PATIENTS)
+    samples, holdout = table(finished.out, results.SAMPLES), table(finished.out, results.HOLDOUT)
+    patients = table(finished.out, results.PATIENTS)
     tau = written["privacy"]["tau"]
     assert tau == np.percentile(holdout["p_max"], 80)
     assert samples["flagged"].tolist() == (samples["p_max"] > tau).tolist()
@@ -78,11 +78,16 @@ def test_the_tables_and_the_numbers_agree(finished: Tiny) -> None:
         "synthetic": {"clips": 8, "patients": 8},
     }
     assert written["power"]["other_frame"]["tpr"] is not None
-    assert written["gallery"] == {"train_frames": 2, "query_frames": 2, "altered_frames": 2}
+    assert written["gallery"] == {
+        "train_frames": 2,
+        "query_frames": 2,
+        "altered_frames": 2,
+        "initial_weights": "random",
+    }
 
 
 def test_what_was_written_reads_back_and_meets_its_schema(finished: Tiny) -> None:
-    jsonschema.validate(finished.written, pipeline.audit_schema())
+    jsonschema.validate(finished.written, results.audit_schema())
     result = AuditResult.from_json(finished.written)
     assert result.to_json() | {"schema": finished.written["schema"]} == {
         **finished.written,
@@ -108,7 +113,7 @@ def test_a_wrong_audit_does_not_meet_the_schema(finished: Tiny, damage: Callable
     values = finished.written
     damage(values)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(values, pipeline.audit_schema())
+        jsonschema.validate(values, results.audit_schema())
 
 
 def test_a_number_that_is_none_is_never_written(again: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +158,7 @@ def test_a_changed_suspect_leaves_the_real_side_alone(copied: Tiny, finished: Ti
     write_clip(copied.synthetic / "s1.avi", 9)
     copied.audit()
     assert copied.remade() == NUMBERS | {"check-synthetic", "latents-synthetic", "features"}
-    row = table(copied.out, pipeline.SAMPLES).set_index("clip_id").loc["s1"]
+    row = table(copied.out, results.SAMPLES).set_index("clip_id").loc["s1"]
     assert (row["nearest_clip_id"], bool(row["flagged"])) == ("c09", True)
 
 

@@ -1,136 +1,245 @@
-"""Assess: from features and matches to every number of an audit."""
+"""Assess: from matches to the numbers of privacy and recall, and to the ledger."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from mnemoscope.audit.intervals import wilson
+from mnemoscope.audit.copying import assign, authenticity, data_copying_test, nearer_to_train, partition
+from mnemoscope.audit.hubness import hit_skewness
+from mnemoscope.audit.known import known_share
+from mnemoscope.audit.ledger import Ledger, exposure_p_values, hits_by_patient, patient_ledger
+from mnemoscope.audit.manifold import manifold
 from mnemoscope.audit.matching import Matches
-from mnemoscope.audit.recall import Hits, most_hit
-from mnemoscope.audit.verification import (
-    FPR_LEVELS,
-    PairScores,
-    auc_by_patient,
-    decisions,
-    top1_by_patient,
-    tpr_at_fpr,
-)
-from mnemoscope.core.errors import TooFewSamples
+from mnemoscope.audit.privacy import privacy
+from mnemoscope.audit.rarefaction import curve_steps, matched_recall, rarefy
+from mnemoscope.audit.recall import Hits, count_hits, gated_queries, most_hit
+from mnemoscope.audit.richness import chao1, good_turing_coverage, image_retrieval_score, irs_adjusted
+from mnemoscope.audit.run.compare import Compared, compare
+from mnemoscope.audit.run.settings import AuditConfig
+from mnemoscope.audit.run.stages import SetFeatures
+from mnemoscope.audit.subgroups import subgroup_table
+from mnemoscope.audit.threshold import recall_gate, threshold_interval
+from mnemoscope.core.errors import DegenerateValues, TooFewSamples
 from mnemoscope.core.rng import generator
-from mnemoscope.core.types import Estimate, Recall, SetSize, TopHit, Verification
+from mnemoscope.core.types import CopyingTest, Estimate, Hubness, Manifold, Privacy, RarefactionCurve, Recall, TopHit
+from mnemoscope.data.manifest import COLUMNS
 from mnemoscope.latents.features import FrameFeatures
-from mnemoscope.models.reid import ReidModel
-from mnemoscope.search import Head, nearest, pair_scores
+from mnemoscope.search import WeightedL1
 
-STRANGERS_PER_CLIP = 100
-NOT_TESTED = [
-    "how a copy must be changed before the audit no longer notices it (power over a ladder of perturbations)",
-    "the smallest share of copies in a set of this size that would be noticed",
-    "recall at equal numbers of synthetic and holdout clips",
-    "whether the videos hold together over time (consistency)",
-    "whether the videos show the ejection fraction that their label says",
-    "whether identity is carried by sector shape, borders or burned-in text rather than by anatomy",
-]
+T = TypeVar("T")
+Absent = dict[str, str]
+
+MOST_TOP_HITS = 10
+MANIFOLD_CLIPS = 10_000
+CELLS, HOLDOUT_PER_CELL = 20, 50
 
 
-def set_sizes(train: pd.DataFrame, holdout: pd.DataFrame, synthetic: pd.DataFrame) -> dict[str, SetSize]:
-    """Clips and patients of the three sets; a synthetic clip is nobody's unless its table says so."""
-    named = {"train": train, "holdout": holdout, "synthetic": synthetic}
-    return {name: SetSize(len(clips), int(clips["patient_id"].nunique())) for name, clips in named.items()}
+def attempt(absent: Absent, name: str, compute: Callable[[], T]) -> T | None:
+    """A number, or None and its reason in ``absent`` where the data do not carry it."""
+    try:
+        return compute()
+    except (TooFewSamples, DegenerateValues) as error:
+        absent[name] = str(error)
+        return None
 
 
-def verification(features: FrameFeatures, clips: pd.DataFrame, model: ReidModel, *, seed: int) -> Verification:
-    """How well the model tells holdout patients apart, whom it never saw.
+@dataclass(frozen=True)
+class Clips:
+    """The clip tables of the three sets, in the order of their features."""
 
-    Pairs of one patient: the first frame of each clip with the other frames of the patient. Pairs of two: the same
-    first frame with up to ``STRANGERS_PER_CLIP`` frames of others. The decisions at logit 0 use one pair of
-    each kind per clip, as in the paper's Table 1. Retrieval looks for the first frame of the own clip by its last one.
+    train: pd.DataFrame
+    holdout: pd.DataFrame
+    synthetic: pd.DataFrame
 
-    Raises:
-        TooFewSamples: if no clip has two frames, or there is only one patient.
+
+@dataclass(frozen=True)
+class Assessed:
+    """Privacy, recall and ledger, with what they were computed from; ``absent`` says why a number is None."""
+
+    privacy: Privacy
+    recall: Recall
+    ledger: Ledger
+    compared: Compared
+    gate: float | None
+    absent: Absent
+
+
+def assess(features: SetFeatures, clips: Clips, head: WeightedL1, *, config: AuditConfig) -> Assessed:
+    """Everything that follows from features: searches, then privacy, recall and ledger.
+
+    Args:
+        features: of the three sets.
+        clips: their tables.
+        head: of the model.
+        config: settings.
     """
-    head = model.network.search_head()
-    pairs, one_each = _pairs(features, clips["patient_id"].to_numpy(), head, seed=seed)
-    fixed = decisions(*one_each)
+    absent: Absent = {}
+    owner = clips.train["patient_id"].to_numpy()
+    compared = compare(features, owner, head, device=config.device)
+    private = _privacy(compared, features, clips, head, config, absent)
+    innocent = compared.holdout.p_max
+    gate = None if config.gate_percentile is None else recall_gate(innocent, percentile=config.gate_percentile)
+    hits = count_hits(
+        compared.synthetic.nearest, compared.synthetic.p_max, n_gallery=len(owner), tau=private.tau, gate=gate
+    )
+    recall = _recall(compared, features, clips, head, hits, gate, config, absent)
+    return Assessed(private, recall, _ledger(compared, owner, hits, private.tau), compared, gate, absent)
 
-    def rng(purpose: str) -> np.random.Generator:
-        return generator(seed, "bootstrap", purpose)
 
-    return Verification(
-        space=model.network.architecture.space,
-        preset=model.preset,
-        auc=auc_by_patient(pairs, rng=rng("auc")),
-        top1=_top1(features, clips["patient_id"].to_numpy(), head, rng=rng("top1")),
-        tpr_at_fpr={f"{fpr:g}": _tpr_or_none(pairs, fpr, rng=rng(f"tpr {fpr:g}")) for fpr in FPR_LEVELS},
-        accuracy=fixed.accuracy,
-        f1=fixed.f1,
-        precision=fixed.precision,
-        recall=fixed.recall,
-        confusion=fixed.confusion,
+def _privacy(
+    compared: Compared, features: SetFeatures, clips: Clips, head: WeightedL1, config: AuditConfig, absent: Absent
+) -> Privacy:
+    synthetic, holdout = compared.synthetic, compared.holdout
+    base = privacy(synthetic.p_max, holdout.p_max, percentile=config.percentile, fdr_rate=config.fdr_rate)
+    _, train_code = np.unique(clips.train["patient_id"].to_numpy(), return_inverse=True)
+    _, holdout_code = np.unique(clips.holdout["patient_id"].to_numpy(), return_inverse=True)
+    nearer = nearer_to_train(
+        synthetic.p_max,
+        compared.synthetic_holdout.p_max,
+        nearest_train=train_code[synthetic.nearest],
+        nearest_holdout=holdout_code[compared.synthetic_holdout.nearest],
+        n_train=int(train_code.max()) + 1,
+        n_holdout=int(holdout_code.max()) + 1,
+        rng=generator(config.seed, "nearer to train"),
+    )
+    return Privacy(
+        **vars(base)
+        | {
+            "tau_interval": threshold_interval(holdout.p_max, percentile=config.percentile),
+            "nearer_to_train": nearer,
+            "copying": attempt(absent, "privacy.copying", lambda: _copying(compared, features, head, config)),
+            "authentic_share": authenticity(synthetic.p_max, synthetic.nearest, compared.train.stranger),
+        }
     )
 
 
-def _tpr_or_none(pairs: PairScores, fpr: float, *, rng: np.random.Generator) -> Estimate | None:
-    """None where there are too few pairs for so low a rate."""
-    if len(pairs.different) * fpr < 1:
-        return None
-    return tpr_at_fpr(pairs, fpr, rng=rng)
+def _copying(compared: Compared, features: SetFeatures, head: WeightedL1, config: AuditConfig) -> CopyingTest:
+    weight = np.abs(head.weight)
+    n_cells = int(np.clip(len(compared.holdout.p_max) // HOLDOUT_PER_CELL, 1, CELLS))
+    train, synthetic, holdout = (
+        first_frames(part) * weight for part in (features.train, features.synthetic, features.holdout)
+    )
+    centres = partition(train, n_cells=n_cells, rng=generator(config.seed, "cells"))
+    return data_copying_test(
+        compared.synthetic.p_max, compared.holdout.p_max, assign(synthetic, centres), assign(holdout, centres)
+    )
 
 
-def _pairs(
-    features: FrameFeatures, patient: np.ndarray, head: Head, *, seed: int
-) -> tuple[PairScores, tuple[np.ndarray, np.ndarray]]:
-    first = np.flatnonzero(np.diff(features.clip, prepend=-1))
-    of_row = patient[features.clip]
-    same = [(row, other) for row in first for other in np.flatnonzero(of_row == of_row[row]) if other != row]
-    different = [
-        (row, other)
-        for row in first
-        for other in _strangers(of_row, int(row), generator(seed, "strangers", int(features.clip[row])))
-    ]
-    one_frame_each = len(first) == len(features.clip)
-    if one_frame_each or not different:
-        raise TooFewSamples(
-            f"verification needs a holdout clip of at least two frames and two holdout patients, found "
-            f"{len(features.clip)} frames of {len(first)} clips of {len(set(patient))} patients; "
-            f"add holdout clips (--real)"
-        )
-    same_rows, different_rows = np.array(same), np.array(different)
-
-    def score(rows: np.ndarray) -> np.ndarray:
-        return pair_scores(features.values[rows[:, 0]], features.values[rows[:, 1]], head)
-
-    same_score, different_score = score(same_rows), score(different_rows)
-    _, same_one = np.unique(same_rows[:, 0], return_index=True)
-    _, different_one = np.unique(different_rows[:, 0], return_index=True)
-    pairs = PairScores(same_score, of_row[same_rows[:, 0]], different_score, of_row[different_rows[:, 0]])
-    return pairs, (same_score[same_one], different_score[different_one])
+def first_frames(features: FrameFeatures) -> np.ndarray:
+    """Features of the first frame of each clip, (N, D)."""
+    return features.values[np.flatnonzero(np.diff(features.clip, prepend=-1))]
 
 
-def _strangers(of_row: np.ndarray, row: int, rng: np.random.Generator) -> np.ndarray:
-    others = np.flatnonzero(of_row != of_row[row])
-    return rng.permutation(others)[:STRANGERS_PER_CLIP]
+def _recall(
+    compared: Compared,
+    features: SetFeatures,
+    clips: Clips,
+    head: WeightedL1,
+    hits: Hits,
+    gate: float | None,
+    config: AuditConfig,
+    absent: Absent,
+) -> Recall:
+    gallery = len(clips.train)
+    gated = {
+        name: gated_queries(found.p_max, gate)
+        for name, found in (("synthetic", compared.synthetic), ("holdout", compared.holdout))
+    }
+    innocent = np.bincount(compared.holdout.nearest[gated["holdout"]], minlength=gallery)
 
+    def number(name: str, compute: Callable[[], T]) -> T | None:
+        return attempt(absent, f"recall.{name}", compute)
 
-def _top1(features: FrameFeatures, patient: np.ndarray, head: Head, *, rng: np.random.Generator) -> Estimate:
-    first = np.flatnonzero(np.diff(features.clip, prepend=-1))
-    last = np.flatnonzero(np.diff(features.clip, append=features.clip[-1] + 1))
-    several = first != last
-    found = nearest(features.values[last[several]], features.values[first], head).index[:, 0]
-    return top1_by_patient(patient[features.clip[last[several]]], patient[found], rng=rng)
-
-
-def recall(hits: Hits, train: pd.DataFrame, *, gate: float | None, most: int = 10) -> Recall:
-    """Learned counts and the most-hit clips."""
-    top = [
-        TopHit(str(train["clip_id"].iloc[i]), str(train["patient_id"].iloc[i]), int(hits.all[i]))
-        for i in most_hit(hits.all, count=most)
-    ]
+    irs = number("irs", lambda: image_retrieval_score(int(hits.learned.sum()), int(hits.all.sum()), gallery))
+    own = image_retrieval_score(int((innocent > 0).sum()), int(innocent.sum()), gallery)
     learned = int(hits.learned.sum())
-    return Recall(gate, learned, learned / len(train), int(hits.learned_and_flagged.sum()), top)
+    return Recall(
+        gate=gate,
+        learned=learned,
+        learned_share=learned / gallery,
+        learned_and_flagged=int(hits.learned_and_flagged.sum()),
+        top_hits=_top_hits(hits, clips.train),
+        gated=int(gated["synthetic"].sum()),
+        matched=number(
+            "matched",
+            lambda: matched_recall(
+                nearest_synthetic=compared.synthetic.nearest,
+                gated_synthetic=gated["synthetic"],
+                nearest_holdout=compared.holdout.nearest,
+                gated_holdout=gated["holdout"],
+                patient_holdout=clips.holdout["patient_id"].to_numpy(),
+                n_gallery=gallery,
+                rng=generator(config.seed, "matched recall"),
+            ),
+        ),
+        curves={"synthetic": _curve(hits.all, compared.synthetic), "holdout": _curve(innocent, compared.holdout)},
+        chao1=number("chao1", lambda: chao1(hits.all)),
+        coverage_goodturing=number("coverage_goodturing", lambda: good_turing_coverage(hits.all)),
+        irs=irs,
+        irs_adjusted=None if irs is None else number("irs_adjusted", lambda: irs_adjusted(irs, own)),
+        known_share=number("known_share", lambda: _known(compared, clips, hits.all, innocent)),
+        manifold=number("manifold", lambda: _manifold(features, head, seed=config.seed)),
+        hubness=number("hubness", lambda: _hubness(compared, hits.all, gated["synthetic"])),
+        subgroups=subgroup_table(
+            attributes(clips.train), hits.learned, hits.leaked, patients=clips.train["patient_id"].to_numpy()
+        ),
+    )
 
 
-def other_frame_power(again: Matches | None, tau: float) -> Estimate | None:
-    """Share of train clips, shown again by frames that are not in the gallery, which would be flagged."""
-    if again is None:
-        return None
-    return wilson(int((again.p_max > tau).sum()), len(again.p_max))
+def _top_hits(hits: Hits, train: pd.DataFrame) -> list[TopHit]:
+    clip_id, patient_id = (train[name].astype(str).tolist() for name in ("clip_id", "patient_id"))
+    return [TopHit(clip_id[i], patient_id[i], int(hits.all[i])) for i in most_hit(hits.all, count=MOST_TOP_HITS)]
+
+
+def _curve(hits: np.ndarray, found: Matches) -> RarefactionCurve:
+    return rarefy(hits, curve_steps(len(found.p_max)), n_queries=len(found.p_max))
+
+
+def _known(compared: Compared, clips: Clips, hits: np.ndarray, innocent: np.ndarray) -> Estimate:
+    identified = compared.train.identified
+    if len(identified) == 0:
+        raise TooFewSamples(
+            "the known share needs train patients with two clips or more, to learn how often a clip is taken for "
+            "somebody else's; found none; name the patients' column (--set table.patient=…)"
+        )
+    _, code = np.unique(clips.train["patient_id"].to_numpy(), return_inverse=True)
+    by_patient = [np.bincount(code, weights=counts).astype(np.int64) for counts in (hits, innocent)]
+    return known_share(by_patient[0], null_hits=by_patient[1], misattributed_share=float(1 - identified.mean()))
+
+
+def _manifold(features: SetFeatures, head: WeightedL1, *, seed: int) -> Manifold:
+    def sample(part: FrameFeatures, name: str) -> np.ndarray:
+        values = first_frames(part)
+        return values[np.sort(generator(seed, "manifold", name).permutation(len(values))[:MANIFOLD_CLIPS])]
+
+    real, synthetic = sample(features.train, "train"), sample(features.synthetic, "synthetic")
+    return manifold(real, synthetic, weight=np.abs(head.weight))
+
+
+def _hubness(compared: Compared, hits: np.ndarray, gated: np.ndarray) -> Hubness:
+    corrected = np.bincount(compared.synthetic_uncrowded.nearest[gated], minlength=len(hits))
+    learned = int((corrected > 0).sum())
+    return Hubness(hit_skewness(hits), hit_skewness(corrected), learned, learned / len(hits))
+
+
+def attributes(train: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What subgroups are made of: ejection fraction, view, and whatever the table has beyond the manifest's columns."""
+    known = {*COLUMNS, "first_frame"} - {"ef", "view"}
+    names = [name for name in train.columns if name not in known and train[name].notna().any()]
+    return {str(name): train[name].to_numpy(dtype=object) for name in names}
+
+
+def _ledger(compared: Compared, owner: np.ndarray, hits: Hits, tau: float) -> Ledger:
+    synthetic, holdout = compared.synthetic, compared.holdout
+    exposure_p = exposure_p_values(
+        hits_by_patient(owner, synthetic.nearest[synthetic.p_max > tau]),
+        hits_by_patient(owner, holdout.nearest),
+        hits_by_patient(owner, np.arange(len(owner))),
+        n_synthetic=len(synthetic.p_max),
+        n_holdout=len(holdout.p_max),
+        innocents_above=int((holdout.p_max > tau).sum()),
+    )
+    return patient_ledger(owner, synthetic.nearest, synthetic.p_max, hits, exposure_p=exposure_p)

@@ -28,6 +28,11 @@ class AuditConfig(Config):
         query_frames: frames of each holdout and synthetic clip that are looked up, or ``all``.
         altered_frames: frames of each train and val clip that join the training moved, brightened, blurred …, so that
             a changed copy is still recognised; not available where latents are given in place of videos.
+        ladder_copies: train clips that are shown again through every rung of the ladder, each of another patient.
+        evidence_pairs: most similar pairs of either set whose decoded frames are compared as well; 0 compares none.
+        probe_clips: holdout clips for the shortcut probes.
+        ef_reader: what measures the ejection fraction of synthetic clips: ``phantom``, or null for nothing.
+        measured_ef: CSV with ``clip_id`` and ``ef`` that another regressor measured, in place of a reader.
         vae: ``bundled``, a diffusers folder, or a hub name.
         precision: of the VAE; ``auto`` is bf16 on a GPU that has it, else fp32.
         frames: how frames are brought to one size, colour and rate.
@@ -54,6 +59,11 @@ class AuditConfig(Config):
     train_frames: FrameCount = 4
     query_frames: FrameCount = 4
     altered_frames: int = Field(8, ge=0)
+    ladder_copies: int = Field(100, ge=1)
+    evidence_pairs: int = Field(100, ge=0)
+    probe_clips: int = Field(60, ge=4)
+    ef_reader: Literal["phantom"] | None = None
+    measured_ef: Path | None = None
     vae: str = "bundled"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     frames: FrameTransform = FrameTransform()

@@ -1,5 +1,6 @@
 """Stages between the clips and the numbers: encode, train, features, neighbours. Each is kept and reused."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -9,6 +10,7 @@ import pandas as pd
 
 from mnemoscope.audit.matching import Matches, best_frame_pairs
 from mnemoscope.audit.run.settings import AuditConfig, frame_limit
+from mnemoscope.audit.run.together import Watched, successive
 from mnemoscope.core.config import build, merged
 from mnemoscope.core.errors import CorruptFile, InputError, Mismatch
 from mnemoscope.core.files import folder_fingerprint, whole_file
@@ -139,45 +141,62 @@ def trained(
 class SetFeatures:
     """Features of the frames that an audit compares.
 
-    ``train_again`` are frames of train clips that lie between those of the gallery, of clips long enough to have such
-    (None if there are none); ``verification`` are several frames of each holdout clip.
+    ``verification`` are several frames of each holdout clip; ``watched_real`` and ``watched_synthetic`` successive
+    frames of some clips (None where clips are too short).
     """
 
     train: FrameFeatures
-    train_again: FrameFeatures | None
     holdout: FrameFeatures
     synthetic: FrameFeatures
     verification: FrameFeatures
+    watched_real: FrameFeatures | None = None
+    watched_synthetic: FrameFeatures | None = None
 
 
 def features(
-    run: Run, real: LatentStore, synthetic: LatentStore, model: ReidModel, model_key: str, *, config: AuditConfig
+    run: Run,
+    real: LatentStore,
+    synthetic: LatentStore,
+    model: ReidModel,
+    model_key: str,
+    *,
+    watched: Watched | None,
+    config: AuditConfig,
 ) -> SetFeatures:
-    """Features of all sets, with strided frames."""
+    """Features of all sets, with strided frames, and of the clips that are watched over time."""
     train, query = frame_limit(config.train_frames), frame_limit(config.query_frames)
     rows = {split: real.of_split(split) for split in ("train", "holdout")}
-    wanted: dict[str, tuple[LatentStore, pd.DataFrame, int | None, float]] = {
-        "train": (real, rows["train"], train, 0.0),
-        "holdout": (real, rows["holdout"], query, 0.0),
-        "synthetic": (synthetic, synthetic.of_split("synthetic"), query, 0.0),
-        "verification": (real, rows["holdout"], VERIFICATION_FRAMES, 0.0),
+    wanted: dict[str, tuple[LatentStore, pd.DataFrame, int | None]] = {
+        "train": (real, rows["train"], train),
+        "holdout": (real, rows["holdout"], query),
+        "synthetic": (synthetic, synthetic.of_split("synthetic"), query),
+        "verification": (real, rows["holdout"], VERIFICATION_FRAMES),
     }
-    # From two frames a stride on, no frame half a stride further is one of the gallery's.
-    least = np.inf if train is None else 2 * train
-    long_enough = rows["train"][rows["train"]["n_frames"] >= least]
-    if len(long_enough) > 0:
-        wanted["train_again"] = (real, long_enough, train, 0.5)
+
+    def made() -> Iterator[tuple[str, FrameFeatures]]:
+        for name, (store, clips, count) in wanted.items():
+            yield name, extract_features(store, clips, model.embed, frames_per_clip=count)
+        if watched is not None:
+            for name, store, clips in (("real", real, watched.real), ("synthetic", synthetic, watched.synthetic)):
+                yield f"watched_{name}", successive(store, clips, watched.frames, model.embed)
 
     def make(folder: Path) -> None:
-        for name, (store, clips, count, offset) in wanted.items():
-            made = extract_features(store, clips, model.embed, frames_per_clip=count, offset_share=offset)
+        for name, part in made():
             with whole_file(folder / f"{name}.npz") as temporary, temporary.open("wb") as file:
-                np.savez(file, values=made.values, clip=made.clip, frame=made.frame)
+                np.savez(file, values=part.values, clip=part.clip, frame=part.frame)
 
-    inputs = {"model": model_key, "stores": [real.fingerprint, synthetic.fingerprint], "frames": [train, query]}
-    folder = run.stage("features", inputs, make)
-    loaded = {name: _load_features(folder / f"{name}.npz") for name in wanted}
-    return SetFeatures(train_again=loaded.pop("train_again", None), **loaded)
+    inputs = {
+        "model": model_key,
+        "stores": [real.fingerprint, synthetic.fingerprint],
+        "frames": [train, query],
+        "watched": None if watched is None else [watched.frames, *watched.clip_ids()],
+    }
+    return load_features(run.stage("features", inputs, make))
+
+
+def load_features(folder: Path) -> SetFeatures:
+    """The features that an audit kept."""
+    return SetFeatures(**{file.stem: _load_features(file) for file in sorted(folder.glob("*.npz"))})
 
 
 def _load_features(path: Path) -> FrameFeatures:

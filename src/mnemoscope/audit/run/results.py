@@ -1,0 +1,69 @@
+"""Results: what a finished audit is, and its files."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pandas as pd
+from pydantic import TypeAdapter
+
+from mnemoscope.core.files import whole_file, write_json
+from mnemoscope.core.types import SCHEMA, AuditResult
+
+AUDIT, SAMPLES, HOLDOUT, PATIENTS = "audit.json", "samples.parquet", "holdout.parquet", "patients.parquet"
+_SHIPPED = "audit.schema.json"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished audit: its numbers, its tables, and where the clips lie (None where only latents were given)."""
+
+    result: AuditResult
+    samples: pd.DataFrame
+    holdout: pd.DataFrame
+    patients: pd.DataFrame
+    real_files: dict[str, Path] | None
+    synthetic_files: dict[str, Path] | None
+
+
+def write_audit(out: Path, finished: Finished, *, csv: bool) -> None:
+    """Writes ``audit.json`` (checked against its schema) and the three tables."""
+    values = json.loads(json.dumps(finished.result.to_json(), allow_nan=False))
+    jsonschema.validate(values, audit_schema())
+    tables = {SAMPLES: finished.samples, HOLDOUT: finished.holdout, PATIENTS: finished.patients}
+    for name, table in tables.items():
+        with whole_file(out / name) as temporary:
+            table.to_parquet(temporary, index=False)
+        if csv:
+            with whole_file((out / name).with_suffix(".csv")) as temporary:
+                table.to_csv(temporary, index=False)
+    write_json(out / AUDIT, values)
+
+
+@cache
+def audit_schema() -> dict[str, Any]:
+    """The JSON Schema of ``mnemoscope.audit/1``, as it ships."""
+    value: dict[str, Any] = json.loads(files("mnemoscope.audit").joinpath(_SHIPPED).read_text())
+    return value
+
+
+def made_schema() -> dict[str, Any]:
+    """The JSON Schema that follows from the result's types; :func:`ship_schema` writes it."""
+    schema = TypeAdapter(AuditResult).json_schema()
+    schema["properties"] = {"schema": {"const": SCHEMA}} | schema["properties"]
+    for part in (schema, *schema["$defs"].values()):
+        part |= {"required": list(part["properties"]), "additionalProperties": False}
+        for value in part["properties"].values():
+            value.pop("default", None)
+    title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": SCHEMA}
+    return title | {key: value for key, value in schema.items() if key != "title"}
+
+
+def ship_schema() -> None:
+    """Writes the schema that follows from the types into the package."""
+    path = Path(str(files("mnemoscope.audit").joinpath(_SHIPPED)))
+    path.write_text(json.dumps(made_schema(), indent=2) + "\n")
