@@ -156,14 +156,12 @@ def test_what_cannot_be_judged_is_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hubs", HUBS)
-@pytest.mark.parametrize("n_queries", [500, 1000, 2000])
-@pytest.mark.parametrize(
-    ("share", "right"), [(0.0, 0.95), (0.1, 0.85), (0.1, 0.99), (0.3, 0.85), (0.3, 0.99), (0.6, 0.85), (0.6, 0.99)]
-)
+@pytest.mark.parametrize("n_queries", [500, 2000])
+@pytest.mark.parametrize(("share", "right"), [(0.0, 0.95), (0.1, 0.85), (0.3, 0.99), (0.6, 0.85), (0.6, 0.99)])
 def test_the_interval_covers_a_planted_share(hubs: str, n_queries: int, share: float, right: float) -> None:
-    """A hundred runs each; the limit lies two standard errors of such a count below 90."""
+    """Fifty runs each; the limit lies two standard errors of such a count below nine in ten."""
     rng, covered = np.random.default_rng(11), 0
-    for _ in range(100):
+    for _ in range(50):
         found = estimate(HUBS[hubs], share=share, n_queries=n_queries, right=right, rng=rng)
         covered += found.low <= share <= found.high
-    assert covered >= 90 - 2 * 3
+    assert covered >= 45 - 2 * 50**0.5 * 0.3
