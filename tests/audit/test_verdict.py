@@ -2,9 +2,19 @@ from dataclasses import replace
 
 import pytest
 
-from mnemoscope.audit.run.assess import NOT_TESTED
-from mnemoscope.audit.verdict import Limits, decide
-from mnemoscope.core.types import Estimate, Privacy, SetSize, Verdict, Verification
+from mnemoscope.audit.verdict import Limits, decide, not_tested
+from mnemoscope.core.types import (
+    AuditResult,
+    Estimate,
+    Power,
+    Privacy,
+    Recall,
+    RungPower,
+    SetSize,
+    Verdict,
+    Verification,
+)
+from mnemoscope.data.ladder import RUNGS
 
 SETS = {"train": SetSize(500, 400), "holdout": SetSize(100, 90), "synthetic": SetSize(50, 50)}
 GOOD = Verification(
@@ -30,11 +40,16 @@ QUIET = Privacy(
     fdr_flagged=0,
 )
 LEAK = replace(QUIET, flagged=20, flag_rate=Estimate(0.4, 0.3, 0.5), excess_rate=Estimate(0.35, 0.2, 0.5), p_value=1e-6)
-POWER = Estimate(0.9, 0.8, 0.95)
+
+
+def power(low: float, *names: str) -> Power:
+    """Rungs whose true-positive rate is 0.9 from ``low`` on."""
+    tpr = Estimate(0.9, low, 0.95)
+    return {name: RungPower(100, tpr, {}, tpr, 0.03) for name in names or ("exact", "gain", "other_frame")}
 
 
 def verdict(**changes: object) -> Verdict:
-    said = {"sets": SETS, "verification": GOOD, "privacy": QUIET, "other_frame_tpr": POWER} | changes
+    said = {"sets": SETS, "verification": GOOD, "privacy": QUIET, "power": power(0.8)} | changes
     return decide(**said, not_tested=["labels"])
 
 
@@ -57,8 +72,12 @@ def test_a_leak_is_a_fail_with_its_size_and_limit() -> None:
 
 DOUBTS = {
     "auc": ({"verification": replace(GOOD, auc=Estimate(0.97, 0.949, 0.99))}, "AUC 0.970 [0.949, 0.990], needed 0.95"),
-    "power": ({"other_frame_tpr": Estimate(0.9, 0.799, 0.95)}, "flags 90.0% [79.9%, 95.0%], needed 80%"),
-    "unmeasured": ({"other_frame_tpr": None}, "all train frames are in use"),
+    "power": (
+        {"power": power(0.8) | power(0.79, "gain", "blur")},
+        "gain 90% [79%, 95%], blur 90% [79%, 95%]; needed 80%",
+    ),
+    "unmeasured": ({"power": None}, "no rung of the ladder was run"),
+    "exact alone": ({"power": power(1.0, "exact", "flip")}, "no rung of the ladder was run"),
     "holdout": ({"sets": SETS | {"holdout": SetSize(99, 90)}}, "only 99 holdout clips; at least 100"),
     "synthetic": ({"sets": SETS | {"synthetic": SetSize(49, 49)}}, "only 49 synthetic clips; at least 50"),
 }
@@ -112,6 +131,32 @@ def test_each_limit_is_the_one_that_decides(limits: Limits, status: str) -> None
     assert verdict(limits=limits).status == status
 
 
+def test_turned_and_mirrored_copies_are_reported_but_not_asked_for() -> None:
+    assert verdict(power=power(0.9, *Limits().must_notice) | power(0.1, "flip", "rotation")).status == "pass"
+
+
+def test_what_must_be_noticed_is_on_the_ladder() -> None:
+    assert set(Limits().must_notice) <= set(RUNGS)
+
+
+def result(**changes: object) -> AuditResult:
+    recall = Recall(None, 1, 0.5, 0, [])
+    values = {"sets": SETS, "reid": GOOD, "privacy": QUIET, "recall": recall, "verdict": Verdict("pass", [], [])}
+    return AuditResult(**values | changes)
+
+
 def test_there_is_always_something_that_nobody_looked_at() -> None:
-    assert len(NOT_TESTED) >= 5
-    assert all(what.strip() for what in NOT_TESTED)
+    said = not_tested(result(gallery={"query_frames": "all"}))
+    for what in ("how a copy must be changed", "sector shape", "hold together", "label says", "pictures of a patient"):
+        assert sum(what in line for line in said) == 1
+
+
+def test_what_was_not_looked_at_says_why_and_what_would_be_missed() -> None:
+    weak = power(0.7, "gain", "flip") | {"minimum_detectable_share": 0.02}
+    absent = {"labels": "no reader", "power.vae_round_trip": "pixels have no encoder"}
+    said = not_tested(result(power=weak, absent=absent, gallery={"query_frames": 4}))
+    assert "whether the videos show the ejection fraction that their label says: no reader" in said
+    assert "copies changed by vae round trip: pixels have no encoder" in said
+    assert "copies changed by flip: only 90% of planted ones are flagged" in said
+    assert not any("gain" in line for line in said)
+    assert any("frames between the 4 of each clip" in line for line in said)

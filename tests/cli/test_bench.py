@@ -23,7 +23,7 @@ def toys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_the_chosen_parts_run_and_the_machine_is_named(call: Call, toys: Path) -> None:
-    done = call("bench", "--part", "search", "--part", "decode")
+    done = call("bench", "search", "decode")
     assert done.exit_code == 0
     assert "benchmarks.search; benchmarks.decode\n" in done.stdout
     assert "cores" in done.stdout
@@ -35,6 +35,11 @@ def test_all_parts_run_by_default_and_the_page_is_kept_on_demand(call: Call, toy
     done = call("bench", "--write")
     assert "; ".join(f"benchmarks.{part}" for part in bench.PARTS) in done.stdout
     assert (toys / "benchmarks" / "results.md").read_text() == done.stdout.removesuffix("\n")
+
+
+def test_a_study_runs_alone_and_writes_its_own_page(call: Call, toys: Path) -> None:
+    done = call("bench", "calibration")
+    assert (done.exit_code, done.stdout) == (0, "")
 
 
 def test_without_the_sources_it_ends_with_2(call: Call, toys: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from mnemoscope.core.errors import CorruptFile
 from mnemoscope.core.types import AuditResult, Estimate, Privacy, Recall, SetSize, TopHit, Verdict, Verification
 
-EMPTY = AuditResult(sets={}, reid=None, privacy=None, recall=None, verdict=Verdict("inconclusive", [], []))
+EMPTY = AuditResult(sets={}, reid=None, privacy=None, recall=None, verdict=Verdict("inconclusive", ["a"], ["b"]))
 FULL = AuditResult(
     sets={"train": SetSize(3, 2)},
     reid=Verification(

@@ -27,6 +27,8 @@ from mnemoscope.models.reid import (
     load_reid,
     paper_architecture,
 )
+from mnemoscope.models.vae import load_vae
+from mnemoscope.phantom.cohort import CohortSpec, clips, render
 from tests.reference import brute_force
 from tests.reference.resnet50 import is_parameter, published_reid_shapes, resnet50_shapes
 from tests.toys import Attack, ToyClip, write_store
@@ -234,6 +236,39 @@ def test_the_matrix_of_logits_is_that_of_all_pairs(head: str) -> None:
     torch.testing.assert_close(found, expected)
     slopes = [torch.autograd.grad(logits.square().sum(), [a, network.fc_end.weight])[0] for logits in (found, expected)]
     torch.testing.assert_close(*slopes)
+
+
+def test_the_bundled_weights_begin_the_default_network_on_the_bundled_latents() -> None:
+    architecture = default_architecture(space="latent", channels=4)
+    encoder = load_vae("bundled").fingerprint
+    assert reid.bundled_weights_fit(architecture, encoder)
+    network = made(architecture)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    reid.load_bundled_weights(network, encoder=encoder)
+    given = load_file(reid.BUNDLED_FOLDER / WEIGHTS_FILE)
+    assert all(torch.equal(value, given[name].to(value.dtype)) for name, value in network.state_dict().items())
+    assert not torch.equal(before["fc_end.weight"], network.fc_end.weight)
+
+
+def test_the_bundled_weights_tell_new_phantom_patients_apart() -> None:
+    """Two clips each of twelve patients of a seed that training has not seen: each finds the patient's other clip."""
+    spec = CohortSpec(view="psax", n_patients=12, clips_per_patient=2, n_frames=1, seed=4242)
+    frames = np.concatenate([render(spec, clip).frames for clip in clips(spec)])
+    bundled = load_reid(reid.BUNDLED_FOLDER)
+    features = torch.from_numpy(bundled.embed(load_vae("bundled").encode(frames, clip_id="test")))
+    logits = bundled.network.logit_matrix(features, features).detach().fill_diagonal_(-torch.inf)
+    assert (logits.argmax(dim=1) // 2).tolist() == (torch.arange(24) // 2).tolist()
+
+
+@pytest.mark.parametrize("change", [{"features": 64}, {"head": "free"}, {"space": "image"}])
+def test_the_bundled_weights_fit_no_other_network(change: dict[str, object]) -> None:
+    architecture = build(ReidArchitecture, default_architecture(space="latent", channels=4).model_dump() | change)
+    with pytest.raises(Mismatch, match=r"reid\.initial=random"):
+        reid.load_bundled_weights(made(architecture), encoder=load_vae("bundled").fingerprint)
+
+
+def test_the_bundled_weights_fit_no_other_latents() -> None:
+    assert not reid.bundled_weights_fit(default_architecture(space="latent", channels=4), "another VAE")
 
 
 def test_features_lie_between_zero_and_one() -> None:

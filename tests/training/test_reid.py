@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from mnemoscope.core.config import build
 from mnemoscope.core.errors import ConfigError, InputError, Mismatch, TooFewSamples
+from mnemoscope.core.files import read_json
 from mnemoscope.core.rng import generator
 from mnemoscope.latents.features import extract_features
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.initial import named_weights
-from mnemoscope.models.reid import Reid, ReidArchitecture, load_reid
+from mnemoscope.models.reid import (
+    BUNDLED_FOLDER,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Reid,
+    ReidArchitecture,
+    load_reid,
+)
 from mnemoscope.training import reid
 from mnemoscope.training.loop import LoopConfig, train
 from mnemoscope.training.reid import (
@@ -485,6 +494,37 @@ def test_training_starts_from_the_given_weights(
         {"model.fc.weight", "model.fc.bias", "fc_end.weight", "fc_end.bias"} if kind == "imagenet_weights" else set()
     )
     assert own.keys() - given == fresh
+
+
+@pytest.mark.parametrize(
+    ("initial", "few", "encoder", "begun"),
+    [
+        ("auto", 100, "bundled", "bundled"),
+        ("auto", 1, "bundled", "random"),
+        ("auto", 100, "toy", "random"),
+        ("random", 100, "bundled", "random"),
+        ("bundled", 1, "bundled", "bundled"),
+    ],
+)
+def test_few_patients_begin_with_the_bundled_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, initial: str, few: int, encoder: str, begun: str
+) -> None:
+    begun_with: list[dict[str, torch.Tensor]] = []
+    monkeypatch.setattr(reid, "FEW_PATIENTS", few)
+    monkeypatch.setattr(reid, "train", lambda task, *_, **__: begun_with.append(dict(task.network.state_dict())))
+    clips = {
+        name: ToyClip(np.tile(clip.frames, (1, 2, 1, 1))[:, :, :8, :8], clip.patient, clip.split)
+        for name, clip in patterns(6).items()
+    }
+    store = write_store(tmp_path / "store", clips)
+    config = read_json(BUNDLED_FOLDER / CONFIG_FILE)
+    store.record = replace(store.record, encoder=config["encoder"] if encoder == "bundled" else encoder)
+    recipe = PRESETS["default"](space="latent", channels=4).model_copy(update={"initial": initial})
+    model, _ = train_reid(store, recipe, tmp_path / "out", seed=0)
+    assert model.initial == begun
+    assert load_reid(tmp_path / "out" / "model").initial == begun
+    given = load_file(BUNDLED_FOLDER / WEIGHTS_FILE)["fc_end.weight"].float()
+    assert torch.equal(begun_with[0]["fc_end.weight"], given) is (begun == "bundled")
 
 
 CHANGES: dict[str, Any] = {

@@ -7,13 +7,15 @@ import click
 # verb: what it does, in a line. The verb's file is cli/<verb>.py and its command is called `command`.
 VERBS = {
     "audit": "Audit a synthetic set against the real clips: videos or latents in, one report out.",
-    "bench": "Measure search, encoding, training and decoding against their peers.",
+    "bench": "Measure speed against the peers, or run the calibration study.",
     "check": "List every problem of a data set, with file names and remedies.",
     "demo": "Everything, on a phantom cohort with known truth.",
     "encode": "Turn clips into a latent store.",
     "phantom": "Write a beating-heart ultrasound cohort with known truth.",
     "report": "Write the report of a finished audit again.",
+    "reproduce": "The paper's tables, on EchoNet folders or on phantom cohorts.",
     "train": "Train a VAE or a re-identification model.",
+    "withdraw": "List the synthetic clips that must go when a patient withdraws.",
 }
 
 

@@ -1,4 +1,4 @@
-"""``mnemoscope bench``: every speed claim against its peer, in one run on this machine."""
+"""``mnemoscope bench``: every speed claim against its peer, and the studies that show whether the audit is right."""
 
 import sys
 from importlib import import_module
@@ -12,7 +12,8 @@ from mnemoscope.core.files import write_text
 from mnemoscope.core.provenance import environment
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-PARTS = ("search", "decode", "pipeline", "phantom")
+PARTS = ("search", "decode", "pipeline", "phantom", "audit")
+STUDIES = ("calibration",)  # these take tens of minutes and write pages of their own
 
 
 def bench(parts: tuple[str, ...] = PARTS) -> str:
@@ -21,11 +22,25 @@ def bench(parts: tuple[str, ...] = PARTS) -> str:
     Raises:
         InputError: where mnemoscope is installed without its sources.
     """
+    _find_sources()
+    rows = [row for part in parts for row in import_module(f"benchmarks.{part}").run()]
+    return _page(import_module("benchmarks.rows").table(rows))
+
+
+def study(name: str) -> None:
+    """Runs one of ``STUDIES``, or goes on with it; it writes its page under ``docs/results``.
+
+    Raises:
+        InputError: where mnemoscope is installed without its sources.
+    """
+    _find_sources()
+    import_module(f"benchmarks.{name}").run()
+
+
+def _find_sources() -> None:
     if not (CHECKOUT / "benchmarks").is_dir():
         raise InputError("the benchmarks are part of the source checkout, not of the installed package; clone it")
     sys.path.insert(0, str(CHECKOUT))
-    rows = [row for part in parts for row in import_module(f"benchmarks.{part}").run()]
-    return _page(import_module("benchmarks.rows").table(rows))
 
 
 def _page(table: str) -> str:
@@ -42,16 +57,23 @@ def _page(table: str) -> str:
 
 
 @click.command()
-@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Only this part; repeatable.")
+@click.argument("parts", nargs=-1, type=click.Choice((*PARTS, *STUDIES)))
 @click.option("--write", is_flag=True, help="Also write benchmarks/results.md.")
 def command(parts: tuple[str, ...], write: bool) -> None:
-    """Measure search, encoding, training and decoding against their peers.
+    """Measure speed against the peers, or run a study (calibration) that measures whether the audit is right.
 
     \b
-    Example: mnemoscope bench --part search
+    Example: mnemoscope bench search
+             mnemoscope bench calibration
     """
     with answering():
-        page = bench(parts or PARTS)
+        for name in STUDIES:
+            if name in parts:
+                study(name)
+        timed = tuple(part for part in parts if part in PARTS) if parts else PARTS
+        if not timed:
+            return
+        page = bench(timed)
         if write:
             write_text(CHECKOUT / "benchmarks" / "results.md", page)
         click.echo(page)

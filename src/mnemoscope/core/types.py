@@ -4,15 +4,18 @@ Letters: B batch, T frames, C channels, H height, W width, N queries, M gallery,
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge, Le, MinLen
 from jaxtyping import Bool, Float, Int, UInt8
 
 from mnemoscope.core.errors import CorruptFile
 
 Frames = UInt8[np.ndarray, "T H W *color"]
 Latents = Float[np.ndarray, "T C H W"]
+Share = Annotated[float, Ge(0), Le(1)]
+Count = Annotated[int, Ge(0)]
 Features = Float[np.ndarray, "N D"]
 Scores = Float[np.ndarray, " N"]
 Flags = Bool[np.ndarray, " N"]
@@ -36,8 +39,8 @@ class Estimate:
 class SetSize:
     """How many clips and patients a set has."""
 
-    clips: int
-    patients: int
+    clips: Count
+    patients: Count
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Verification:
     """How well the re-identification model tells same from different, on holdout patients.
 
     ``top1`` and ``top5`` look for another frame of the same clip among the holdout, ``top1_other_clip`` for the
-    patient's other clips (None where no patient has two). ``heads`` is the AUC under each way to compare features.
+    patient's other clips (None where no patient has two). ``heads`` is the AUC under each way to compare features, None where it is undefined.
     ``confusion`` is ((true negatives, false positives), (false negatives, true positives)) at logit 0.
     """
 
@@ -54,14 +57,14 @@ class Verification:
     auc: Estimate
     top1: Estimate
     tpr_at_fpr: dict[str, Estimate | None]
-    accuracy: float
-    f1: float
-    precision: float
-    recall: float
+    accuracy: Share
+    f1: Share
+    precision: Share
+    recall: Share
     confusion: tuple[tuple[int, int], tuple[int, int]]
     top5: Estimate | None = None
     top1_other_clip: Estimate | None = None
-    heads: dict[str, Estimate] = field(default_factory=dict)
+    heads: dict[str, Estimate | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ class NearerToTrain:
     """Synthetic clips nearer to train than to holdout; without memorisation the share is ``null_share``, M/(M + H)."""
 
     share: Estimate
-    null_share: float
-    p_value: float
+    null_share: Share
+    p_value: Share
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class CopyingTest:
     """C_T: negative if synthetic clips lie closer to train than holdout clips do; ``p_value`` is that of copying."""
 
     z: float
-    p_value: float
-    cells: int
+    p_value: Share
+    cells: Count
 
 
 @dataclass(frozen=True)
@@ -90,10 +93,10 @@ class Evidence:
     above it and ``doubted`` below.
     """
 
-    candidates: int
+    candidates: Count
     threshold: float
-    confirmed: int
-    doubted: int
+    confirmed: Count
+    doubted: Count
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,12 @@ class Privacy:
 
     percentile: float
     tau: float
-    flagged: int
+    flagged: Count
     flag_rate: Estimate
     excess_rate: Estimate
-    p_value: float
-    fdr_rate: float
-    fdr_flagged: int
+    p_value: Share
+    fdr_rate: Share
+    fdr_flagged: Count
     tau_interval: Estimate | None = None
     nearer_to_train: NearerToTrain | None = None
     copying: CopyingTest | None = None
@@ -124,7 +127,7 @@ class TopHit:
 
     clip_id: str
     patient_id: str
-    hits: int
+    hits: Count
 
 
 @dataclass(frozen=True)
@@ -154,8 +157,8 @@ class Manifold:
     k: int
     n_real: int
     n_synthetic: int
-    precision: float
-    recall: float
+    precision: Share
+    recall: Share
     density: float
     coverage: float
 
@@ -166,8 +169,8 @@ class Hubness:
 
     skewness: float
     skewness_corrected: float
-    learned_corrected: int
-    learned_share_corrected: float
+    learned_corrected: Count
+    learned_share_corrected: Share
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ class Subgroup:
 
     attribute: str
     stratum: str
-    clips: int
+    clips: Count
     learned: Estimate
     leaked: Estimate
 
@@ -189,11 +192,11 @@ class Recall:
     """
 
     gate: float | None
-    learned: int
-    learned_share: float
-    learned_and_flagged: int
+    learned: Count
+    learned_share: Share
+    learned_and_flagged: Count
     top_hits: list[TopHit]
-    gated: int = 0
+    gated: Count = 0
     matched: MatchedRecall | None = None
     curves: dict[str, RarefactionCurve] = field(default_factory=dict)
     chao1: Estimate | None = None
@@ -251,7 +254,7 @@ class Labels:
 
     reader: str
     requested_vs_measured: Agreement
-    p_value: float
+    p_value: Share
 
 
 @dataclass(frozen=True)
@@ -271,8 +274,8 @@ class Verdict:
     """May the set leave? With the reasons, and what nobody looked at."""
 
     status: Status
-    reasons: list[str]
-    not_tested: list[str]
+    reasons: Annotated[list[str], MinLen(1)]
+    not_tested: Annotated[list[str], MinLen(1)]
 
 
 @dataclass(frozen=True)
@@ -283,7 +286,7 @@ class RungPower:
     smallest share of such copies in a set of this size that the flag rate would give away with a chance of 80 %.
     """
 
-    copies: int
+    copies: Count
     tpr: Estimate
     tpr_at_fpr: dict[str, Estimate | None]
     right_patient: Estimate

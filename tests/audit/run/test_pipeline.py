@@ -20,8 +20,9 @@ from tests.audit.run.conftest import Tiny
 from tests.reference.tiny_audit import COPIED, N_SYNTHETIC, SETTINGS, SPLITS, drifting, write_clip
 
 ENCODED = {"check-real", "latents-real", "latents-altered", "check-synthetic", "latents-synthetic"}
-KEPT = ENCODED | {"reid", "features"}
-NUMBERS = {"audit"}
+LOOKED = {"features", "ladder", "evidence-synthetic", "evidence-holdout"}
+KEPT = ENCODED | LOOKED | {"reid", "probes"}
+NUMBERS = {"audit", "assess"}
 Stopping = Callable[[str, int], Progress]
 
 
@@ -142,8 +143,11 @@ def test_an_unchanged_call_reuses_every_stage_and_says_so(again: Tiny, finished:
         ({"percentile": 60.0}, set(), lambda a: a["privacy"]["percentile"] == 60.0),
         ({"gate_percentile": None}, set(), lambda a: a["recall"]["gate"] is None),
         ({"fdr_rate": 0.9}, set(), lambda a: a["privacy"]["fdr_rate"] == 0.9),
-        ({"query_frames": 1}, {"features"}, lambda a: a["gallery"]["query_frames"] == 1),
-        ({"train_frames": "all"}, {"features"}, lambda a: a["power"] is None),
+        ({"query_frames": 1}, LOOKED, lambda a: a["gallery"]["query_frames"] == 1),
+        ({"train_frames": "all"}, LOOKED, lambda a: "other_frame" not in a["power"] and "exact" in a["power"]),
+        ({"ladder_copies": 3}, {"ladder"}, lambda a: a["power"]["exact"]["copies"] == 3),
+        ({"evidence_pairs": 0}, set(), lambda a: "--evidence-pairs" in a["absent"]["privacy.evidence"]),
+        ({"probe_clips": 5}, {"probes"}, lambda a: a["probes"] is not None),
     ],
 )
 def test_a_changed_setting_redoes_what_depends_on_it_alone(
@@ -157,7 +161,7 @@ def test_a_changed_setting_redoes_what_depends_on_it_alone(
 def test_a_changed_suspect_leaves_the_real_side_alone(copied: Tiny, finished: Tiny) -> None:
     write_clip(copied.synthetic / "s1.avi", 9)
     copied.audit()
-    assert copied.remade() == NUMBERS | {"check-synthetic", "latents-synthetic", "features"}
+    assert copied.remade() == NUMBERS | {"check-synthetic", "latents-synthetic", "features", "evidence-synthetic"}
     row = table(copied.out, results.SAMPLES).set_index("clip_id").loc["s1"]
     assert (row["nearest_clip_id"], bool(row["flagged"])) == ("c09", True)
 
@@ -232,13 +236,27 @@ def test_stores_and_a_ready_model_give_the_same_numbers(finished: Tiny, tmp_path
     given = stores(finished, tmp_path)
     made = given.audit(reid_model=finished.out / "reid" / "model")
     assert (made.real_files, made.synthetic_files) == (None, None)
-    assert given.remade() == NUMBERS | {"features"}
-    # Decoded frames can only be compared where there are videos.
-    assert numbers(given) | {"verdict": None} == numbers(finished) | {"verdict": None}
+    assert given.remade() == NUMBERS | {"features", "ladder"}
+    assert_alike(given, finished)
+    # What needs pixels says so.
+    assert given.written["probes"] is None
+    for name in ("probes", "privacy.evidence", "power.gain"):
+        assert "latents" in given.written["absent"][name]
     folder = replace(given, synthetic=finished.synthetic, out=tmp_path / "mixed")
     folder.audit(reid_model=finished.out / "reid" / "model")
-    assert folder.remade() == NUMBERS | {"features", "check-synthetic", "latents-synthetic"}
-    assert numbers(folder) | {"verdict": None} == numbers(finished) | {"verdict": None}
+    assert folder.remade() == NUMBERS | {"features", "ladder", "check-synthetic", "latents-synthetic"}
+    assert_alike(folder, finished)
+
+
+def assert_alike(given: Tiny, finished: Tiny) -> None:
+    """Every number that the latents alone carry."""
+    mine, theirs = numbers(given), numbers(finished)
+    for name in ("sets", "reid", "recall", "consistency"):
+        assert mine[name] == theirs[name]
+    assert mine["privacy"] | {"evidence": None} == theirs["privacy"] | {"evidence": None}
+    shown = set(mine["power"]) - {"minimum_detectable_share"}
+    assert shown == {"exact", "neighbouring_frame", "other_frame"} & set(theirs["power"])
+    assert {name: mine["power"][name] for name in shown} == {name: theirs["power"][name] for name in shown}
 
 
 def test_clips_that_are_real_clips_frame_by_frame_are_counted_in_the_verdict(finished: Tiny) -> None:
@@ -344,7 +362,7 @@ def test_a_damaged_checkpoint_is_named_with_the_remedy(again: Tiny, stopping: St
     [
         (lambda v: v["scaling"].update(high=[300.0]), "other scaling constants than re-identification model"),
         (lambda v: v["architecture"].update(space="latent"), "holds image frames, .* takes latent"),
-        (lambda v: v["architecture"].update(channels=4), "size mismatch for model.conv1.weight"),
+        (lambda v: v["architecture"].update(channels=4), "size mismatch for model.0.weight"),
     ],
 )
 def test_a_model_of_other_latents_is_refused(

@@ -17,12 +17,13 @@ from mnemoscope.audit.privacy import privacy
 from mnemoscope.audit.rarefaction import curve_steps, matched_recall, rarefy
 from mnemoscope.audit.recall import Hits, count_hits, gated_queries, most_hit
 from mnemoscope.audit.richness import chao1, good_turing_coverage, image_retrieval_score, irs_adjusted
+from mnemoscope.audit.run.absent import Absent, attempt
 from mnemoscope.audit.run.compare import Compared, compare
 from mnemoscope.audit.run.settings import AuditConfig
 from mnemoscope.audit.run.stages import SetFeatures
 from mnemoscope.audit.subgroups import subgroup_table
 from mnemoscope.audit.threshold import recall_gate, threshold_interval
-from mnemoscope.core.errors import DegenerateValues, TooFewSamples
+from mnemoscope.core.errors import TooFewSamples
 from mnemoscope.core.rng import generator
 from mnemoscope.core.types import CopyingTest, Estimate, Hubness, Manifold, Privacy, RarefactionCurve, Recall, TopHit
 from mnemoscope.data.manifest import COLUMNS
@@ -30,20 +31,9 @@ from mnemoscope.latents.features import FrameFeatures
 from mnemoscope.search import WeightedL1
 
 T = TypeVar("T")
-Absent = dict[str, str]
-
 MOST_TOP_HITS = 10
 MANIFOLD_CLIPS = 10_000
 CELLS, HOLDOUT_PER_CELL = 20, 50
-
-
-def attempt(absent: Absent, name: str, compute: Callable[[], T]) -> T | None:
-    """A number, or None and its reason in ``absent`` where the data do not carry it."""
-    try:
-        return compute()
-    except (TooFewSamples, DegenerateValues) as error:
-        absent[name] = str(error)
-        return None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import mnemoscope.audit.run.together as together
 from mnemoscope.audit.intervals import wilson
 from mnemoscope.audit.matching import Matches
 from mnemoscope.audit.power import minimum_detectable_share, true_positive_rates
-from mnemoscope.audit.run.assess import Absent, Assessed, Clips, assess, attempt
+from mnemoscope.audit.run.absent import Absent, attempt
+from mnemoscope.audit.run.assess import Assessed, Clips, assess
 from mnemoscope.audit.run.planted import Copies, planted_matches
 from mnemoscope.audit.run.probes import shortcut_probes
 from mnemoscope.audit.run.results import Finished
@@ -84,7 +85,7 @@ def find(scene: Scene) -> Finished:
     looked = _SecondLook.at(scene, assessed, clips, absent)
     power = _power(scene, assessed, features.train, absent)
     sizes = set_sizes(clips.train, clips.holdout, clips.synthetic)
-    verified = verification(features.verification, clips.holdout, scene.model, seed=config.seed)
+    verified = verification(features.verification, clips.holdout, scene.model, seed=config.seed, absent=absent)
     private = replace(assessed.privacy, evidence=looked.evidence)
     result = AuditResult(
         sets=sizes,

@@ -1,11 +1,13 @@
 """Verify: how well the model tells holdout patients apart, whom it never saw."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from mnemoscope.audit.intervals import patient_bootstrap
+from mnemoscope.audit.run.absent import Absent, attempt
 from mnemoscope.audit.run.compare import train_neighbours
 from mnemoscope.audit.verification import FPR_LEVELS, PairScores, auc_by_patient, decisions, tpr_at_fpr
 from mnemoscope.core.errors import TooFewSamples
@@ -26,13 +28,22 @@ def set_sizes(train: pd.DataFrame, holdout: pd.DataFrame, synthetic: pd.DataFram
     return {name: SetSize(len(clips), int(clips["patient_id"].nunique())) for name, clips in named.items()}
 
 
-def verification(features: FrameFeatures, clips: pd.DataFrame, model: ReidModel, *, seed: int) -> Verification:
+def verification(
+    features: FrameFeatures, clips: pd.DataFrame, model: ReidModel, *, seed: int, absent: Absent
+) -> Verification:
     """How well the model tells holdout patients apart, whom it never saw.
 
     Pairs of one patient: the first frame of each clip with the other frames of the patient. Pairs of two: the same
     first frame with up to ``STRANGERS_PER_CLIP`` frames of others. The decisions at logit 0 use one pair of
     each kind per clip, as in the paper's Table 1. Retrieval looks for the first frame of the own clip by its last one,
     and for a frame of the patient's other clips, the own clip left out.
+
+    Args:
+        features: several frames of each holdout clip.
+        clips: the holdout's table.
+        model: the re-identification model.
+        seed: of strangers and resampling.
+        absent: takes the reasons for heads that these features do not allow.
 
     Raises:
         TooFewSamples: if no clip has two frames, or there is only one patient.
@@ -55,7 +66,7 @@ def verification(features: FrameFeatures, clips: pd.DataFrame, model: ReidModel,
         top5=top5,
         top1_other_clip=_other_clip(features, patient, head, rng=rng("top1 other clip")),
         tpr_at_fpr={f"{fpr:g}": _tpr_or_none(pairs, fpr, rng=rng(f"tpr {fpr:g}")) for fpr in FPR_LEVELS},
-        heads=head_aucs(rows, features.values, head, seed=seed),
+        heads=head_aucs(rows, features.values, head, seed=seed, absent=absent),
         accuracy=fixed.accuracy,
         f1=fixed.f1,
         precision=fixed.precision,
@@ -94,13 +105,16 @@ class PairRows:
         return pairs.same[first[0]], pairs.different[first[1]]
 
 
-def head_aucs(rows: PairRows, values: np.ndarray, trained: Head, *, seed: int) -> dict[str, Estimate]:
+def head_aucs(
+    rows: PairRows, values: np.ndarray, trained: Head, *, seed: int, absent: Absent
+) -> dict[str, Estimate | None]:
     """AUC under the trained head and under each plain way to compare features (the paper's Table 3)."""
     heads: dict[str, Head] = {"pred": trained, "l1": L1(), "l2": L2(), "corr": Correlation(), "cosine": Cosine()}
-    return {
-        name: auc_by_patient(rows.scored(values, head), rng=generator(seed, "head", name), rounds=HEAD_ROUNDS)
-        for name, head in heads.items()
-    }
+
+    def of(name: str, head: Head) -> Estimate:
+        return auc_by_patient(rows.scored(values, head), rng=generator(seed, "head", name), rounds=HEAD_ROUNDS)
+
+    return {name: attempt(absent, f"reid.heads.{name}", partial(of, name, head)) for name, head in heads.items()}
 
 
 def _pairs(features: FrameFeatures, patient: np.ndarray, *, seed: int) -> PairRows:
