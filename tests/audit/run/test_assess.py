@@ -94,7 +94,7 @@ def test_the_groups_that_were_learned_are_named(knowing: Assessed) -> None:
     groups = {(g.attribute, g.stratum): g for g in knowing.recall.subgroups}
     assert groups[("ef", "< 30")].clips == 2 * KNOWN
     assert groups[("ef", "< 30")].leaked.value > 0.9
-    assert groups[("ef", "50–60")].leaked.value == 0
+    assert groups[("ef", "40–50")].leaked.value == 0
     assert {stratum for attribute, stratum in groups if attribute == "ward"} == {"a", "b"}
 
 
