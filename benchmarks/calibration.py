@@ -176,7 +176,7 @@ def _rows_of(features: FrameFeatures, clips: np.ndarray) -> FrameFeatures:
 def _methods(folder: Run, model: ReidModel) -> list[methods.Scored]:
     """The ladder for the default model, the paper's, their features by correlation, and raw pixels."""
     real, _ = _real()
-    files, vae = methods.files_of(OUT / "audit"), load_vae("bundled")
+    files, vae = methods.files_of(OUT / "audit"), methods.Remembering(load_vae("bundled"))
     default = methods.Method("default", real, vae, model, _key())
     paper_folder = folder.stage("reid-paper", {"store": real.fingerprint, "epochs": PAPER_EPOCHS}, _train_paper)
     paper = methods.Method(

@@ -1,5 +1,6 @@
 """Methods: one ladder of planted copies, several ways to compare clips, on the same splits, clips and frames."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from mnemoscope.latents.encode import FrameEncoder, PixelEncoder
 from mnemoscope.latents.features import extract_features
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.reid import ReidModel
+from mnemoscope.models.vae import Vae
 from mnemoscope.search import L2, Correlation, Head
 
 
@@ -53,6 +55,30 @@ class Scored:
     method: str
     verified: Verification | None
     rungs: dict[str, RungPower]
+
+
+class Remembering:
+    """An encoder that encodes the same frames once: several methods look at one ladder."""
+
+    def __init__(self, vae: Vae) -> None:
+        self._vae = vae
+        self._known: dict[bytes, np.ndarray] = {}
+        self.space, self.dtype, self.fingerprint = vae.space, vae.dtype, vae.fingerprint
+
+    def frame_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """As the VAE's."""
+        return self._vae.frame_shape(height, width)
+
+    def encode(self, frames: np.ndarray, *, clip_id: str) -> np.ndarray:
+        """As the VAE's mean."""
+        key = hashlib.blake2b(frames.tobytes(), digest_size=16).digest()
+        if key not in self._known:
+            self._known[key] = self._vae.encode(frames, clip_id=clip_id)
+        return self._known[key]
+
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """As the VAE's."""
+        return self._vae.decode(latents)
 
 
 def with_head(model: ReidModel, head: Head) -> Any:
