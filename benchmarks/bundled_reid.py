@@ -5,8 +5,8 @@
         --val-share 0.04 --holdout-share 0 --seed 101
     done
     mnemoscope encode runs/reid/a4c runs/reid/ped_a4c runs/reid/psax --out runs/reid/clean
-    mnemoscope encode runs/reid/a4c runs/reid/ped_a4c runs/reid/psax --altered-frames 4 --scaling-from runs/reid/clean \\
-      --out runs/reid/altered
+    mnemoscope encode runs/reid/a4c runs/reid/ped_a4c runs/reid/psax --altered-frames 4 \\
+      --scaling-from runs/reid/clean --out runs/reid/altered
     mnemoscope train reid --store runs/reid/clean --altered runs/reid/altered --out runs/reid/run \\
       --config src/mnemoscope/models/bundled/reid/training.yaml
     python -m benchmarks.bundled_reid runs/reid/run/reid
