@@ -6,6 +6,7 @@ import yaml
 
 from mnemoscope.cli import demo as demo_file
 from mnemoscope.cli.demo import DemoConfig, TruthBesideFinding, beside_truth
+from mnemoscope.core.types import Estimate, SetSize
 from tests.cli.conftest import Call
 
 FOUND = SimpleNamespace(
@@ -19,6 +20,9 @@ FOUND = SimpleNamespace(
     ),
     holdout=pd.DataFrame({"flagged": [True, False, False]}),
     patients=pd.DataFrame({"learned": [True, True, False]}),
+    result=SimpleNamespace(
+        sets={"train": SetSize(20, 10)}, recall=SimpleNamespace(known_share=Estimate(0.35, 0.2, 0.5))
+    ),
 )
 TRUTH = pd.DataFrame(
     {
@@ -45,6 +49,8 @@ def test_truth_beside_the_finding_by_hand() -> None:
         partial=2,
         partial_flagged=0,
         patients_known=4,
+        patients_known_share=0.4,
+        known_share={"value": 0.35, "low": 0.2, "high": 0.5},
         patients_learned=2,
         partial_of_known_patient=1,
         missed_copies=["c (mirror)"],
@@ -53,6 +59,7 @@ def test_truth_beside_the_finding_by_hand() -> None:
     assert "planted copies found:          2 of 3 (2 by patient, 2 by clip)" in told
     assert "missed: c (mirror)" in told
     assert "false alarms, new patients:    1 of 1" in told
+    assert "share of patients drawn from:  0.40, measured 0.35 [0.20, 0.50]" in told
 
 
 def test_a_clip_without_truth_is_not_passed_over() -> None:

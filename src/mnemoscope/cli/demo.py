@@ -32,7 +32,7 @@ class DemoConfig(Config):
     phantom: PhantomConfig = PhantomConfig(
         patients=340,
         clips_per_patient=2,
-        frames=16,
+        frames=20,
         fps=16.0,
         holdout_share=0.3,
         copies=40,
@@ -41,7 +41,7 @@ class DemoConfig(Config):
         known_share=0.3,
         variation=0.5,
     )
-    audit: AuditConfig = AuditConfig()
+    audit: AuditConfig = AuditConfig(ef_reader="phantom")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class TruthBesideFinding:
     partial: int
     partial_flagged: int
     patients_known: int
+    patients_known_share: float
+    known_share: dict[str, float] | None
     patients_learned: int
     partial_of_known_patient: int
     missed_copies: list[str]
@@ -100,6 +102,9 @@ def beside_truth(finished: Finished, truth: pd.DataFrame) -> TruthBesideFinding:
     rows = finished.samples.merge(truth, on="clip_id", validate="one_to_one")
     copies, fresh, partial = (rows[rows["kind"] == kind] for kind in ("copy", "fresh", "partial"))
     missed = copies[~copies["flagged"]]
+    known = int(rows["source_patient_id"].replace("", None).nunique())
+    recall = finished.result.recall
+    measured = recall.known_share if recall else None
     return TruthBesideFinding(
         copies=len(copies),
         copies_flagged=int(copies["flagged"].sum()),
@@ -111,7 +116,9 @@ def beside_truth(finished: Finished, truth: pd.DataFrame) -> TruthBesideFinding:
         holdout_flagged=int(finished.holdout["flagged"].sum()),
         partial=len(partial),
         partial_flagged=int(partial["flagged"].sum()),
-        patients_known=int(rows["source_patient_id"].replace("", None).nunique()),
+        patients_known=known,
+        patients_known_share=known / finished.result.sets["train"].patients,
+        known_share=asdict(measured) if measured else None,
         patients_learned=int(finished.patients["learned"].sum()),
         partial_of_known_patient=int((partial["nearest_patient_id"] == partial["source_patient_id"]).sum()),
         missed_copies=[f"{row.clip_id} ({row.perturbation})" for row in missed.itertuples()],
@@ -162,5 +169,11 @@ def _told(truth: TruthBesideFinding) -> str:
             f" ({truth.partial_flagged} flagged as too close)",
             f"  patients learned:              {truth.patients_learned}, where copies and varied clips stem from"
             f" {truth.patients_known}",
+            f"  share of patients drawn from:  {truth.patients_known_share:.2f},"
+            f" measured {_interval(truth.known_share)}",
         ]
     )
+
+
+def _interval(estimate: dict[str, float] | None) -> str:
+    return "–" if estimate is None else "{value:.2f} [{low:.2f}, {high:.2f}]".format(**estimate)
