@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
+from mnemoscope.core.types import RarefactionCurve
 from mnemoscope.report import figures
+from tests.report import full
 
 
 def texts(figure: Figure) -> list[str]:
@@ -112,3 +115,73 @@ def test_the_order_of_hits_does_not_matter() -> None:
     shuffled = np.random.default_rng(2).permutation(hits)
     a, b = (stairs(figures.hits_curve(h, train_clips=99))[0][1] for h in (hits, shuffled))
     np.testing.assert_array_equal(a, b)
+
+
+def marks(figure: Figure, label: str) -> list[tuple[float, float]]:
+    """The points drawn under a label of the legend."""
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == label]
+    return list(zip(np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist(), strict=True))
+
+
+def test_the_ladder_puts_each_share_in_the_row_of_its_change() -> None:
+    power = {"gain": full.rung(0.9), "flip": full.rung(0.2)}
+    figure = figures.ladder(power, asked={"gain"}, least=0.8)
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["* gain", "flip"]
+    found = marks(figure, "above tau, with 95 % interval")
+    assert [x for x, _ in found] == pytest.approx([90.0, 20.0])
+    assert [round(y) for _, y in found] == [0, 1]
+    for level, name in (("0.05", "5"), ("0.01", "1"), ("0.001", "0.1")):
+        expected = [100 * rate.value for rung in power.values() if (rate := rung.tpr_at_fpr[level])]
+        assert [x for x, _ in marks(figure, f"at {name} % false alarms")] == pytest.approx(expected)
+    bars = axes.collections[0].get_segments()
+    assert [bar[:, 0].tolist() for bar in bars] == [
+        pytest.approx([100 * rung.tpr.low, 100 * rung.tpr.high]) for rung in power.values()
+    ]
+    assert axes.yaxis_inverted()
+
+
+def test_a_rate_that_is_absent_has_no_mark() -> None:
+    rung = full.rung(0.9)
+    silent = replace(rung, tpr_at_fpr={**rung.tpr_at_fpr, "0.001": None})
+    assert figures.levels({"a": rung, "b": silent}) == ["0.05", "0.01", "0.001"]
+    found = marks(figures.ladder({"a": silent, "b": rung}, asked=(), least=0.8), "at 0.1 % false alarms")
+    assert [round(y) for _, y in found] == [1]
+
+
+@pytest.mark.parametrize("name", ["$x^", "<b>", "a" * 80])
+def test_a_name_of_a_change_is_drawn_as_it_is(name: str) -> None:
+    assert drawn(figures.ladder({name: full.rung(0.5)}, asked=(), least=0.8))
+
+
+def test_the_curves_drawn_are_those_given_and_the_comparison_is_marked() -> None:
+    curves = full.recall().curves
+    figure = figures.reach_curves(curves, matched_n=1277)
+    for name, label in (("holdout", "real, never trained on (holdout)"), ("synthetic", "synthetic")):
+        assert marks(figure, label) == list(zip(curves[name].n, curves[name].expected, strict=True))
+    assert "compared at n = 1,277" in texts(figure)
+    assert not any("compared" in text for text in texts(figures.reach_curves(curves, matched_n=None)))
+
+
+@pytest.mark.parametrize(("n", "scale"), [(1000, "linear"), (100_000, "log")])
+def test_a_holdout_far_smaller_than_the_set_stays_visible(n: int, scale: str) -> None:
+    curves = {"synthetic": full.reached(500, n), "holdout": full.reached(500, 200)}
+    axes = figures.reach_curves(curves, matched_n=None).axes[0]
+    assert axes.get_xscale() == scale
+
+
+def test_curves_of_one_clip_or_without_a_hit_are_drawn() -> None:
+    nobody = RarefactionCurve([1], [0.0], [0.0], [0.4])
+    assert drawn(figures.reach_curves({"synthetic": nobody}, matched_n=1))
+    assert drawn(figures.reach_curves({"synthetic": nobody, "holdout": full.reached(9, 40)}, matched_n=None))
+
+
+def test_the_lag_curves_are_those_given() -> None:
+    found = full.consistency()
+    figure = figures.lag_curves(found)
+    labels = ("real, frames of one clip", "synthetic, frames of one clip", "real, frames of two patients")
+    for curve, label in zip((found.real, found.synthetic, found.different), labels, strict=True):
+        assert marks(figure, label) == [
+            (100.0 * share, value) for share, value in zip(found.lag_share, curve.median, strict=True)
+        ]
+    assert len({line.get_linestyle() for line in figure.axes[0].lines}) == 3

@@ -23,6 +23,7 @@ def ledger(rows: list[tuple[int, float]]) -> pd.DataFrame:
             "learned": True,
             "leaked": [flagged > 0 for flagged, _ in rows],
             "missed": False,
+            "exposure_p": [0.01 * i for i in range(len(rows))],
         }
     )
 
@@ -37,6 +38,7 @@ def test_the_most_exposed_come_first(rows: list[tuple[int, float]], most: int) -
     expected = [f"P{i}" for i in sorted(range(len(rows)), key=rank)][:most]
     found = tables.most_exposed(ledger(rows), most=most)
     assert [patient.patient_id for patient in found] == expected
+    assert [patient.exposure_p for patient in found] == [0.01 * int(name[1:]) for name in expected]
     assert all((patient.state == "leaked") == (patient.flagged_hits > 0) for patient in found)
 
 
@@ -48,6 +50,11 @@ def test_the_state_is_the_gravest_that_holds() -> None:
 def test_only_gated_clips_hit() -> None:
     samples = pd.DataFrame({"nearest_clip_id": ["a", "a", "b", "c"], "gated": [True, True, True, False]})
     assert tables.hits_per_clip(samples).to_dict() == {"a": 2, "b": 1}
+
+
+def test_only_pictures_that_were_looked_at_have_a_similarity() -> None:
+    samples = pd.DataFrame({"clip_id": ["a", "b", "c"], "ssim": [0.5, float("nan"), 0.0]})
+    assert tables.similarity_of_pictures(samples) == {"a": 0.5, "c": 0.0}
 
 
 def test_missing_columns_are_all_named() -> None:

@@ -1,12 +1,16 @@
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from mnemoscope.core.types import Estimate, Verdict
+from mnemoscope.audit.run.probes import HIDE, SWAP
+from mnemoscope.core.types import Estimate
+from mnemoscope.data.ladder import RUNGS
 from mnemoscope.report import words
+from tests.report import full
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -41,6 +45,11 @@ def parsed(text: str) -> float:
         (words.yes_no(False), "no"),
         (words.moment("2026-11-23T06:40:59+00:00"), "2026-11-23 06:40 UTC"),
         (words.moment(None), "not recorded"),
+        (words.tenths(771.34), "771.3"),
+        (words.plain("sector_mask"), "sector mask"),
+        (words.level("0.001"), "0.1\u00a0%"),
+        (words.middle(Estimate(0.5, 0.4, 0.6), words.decimal), "0.500"),
+        (words.middle(0.25, words.percent), "25.0\u00a0%"),
         (words.span(Estimate(0.049, 0.039, 0.059), words.percent), "3.9 to 5.9\u00a0%"),
         (words.span(Estimate(0.991, 0.982, 0.998), words.decimal), "0.982 to 0.998"),
         (words.interval(Estimate(0, -0.012, 0.01), words.points), "95\u00a0% interval −1.2 to +1.0\u00a0points"),
@@ -53,12 +62,12 @@ def test_a_value_is_said_as_a_reader_expects(said: str, text: str) -> None:
 @pytest.mark.parametrize("say", [words.count, words.decimal, words.percent, words.points, words.p_value, words.seconds])
 def test_absent_is_said_and_nan_is_never_shown(say: object) -> None:
     assert callable(say)
-    assert say(None) == "not tested"
+    assert say(None) == "not measured"
     assert say(math.nan) == "not available"
 
 
 def test_an_absent_estimate_is_said() -> None:
-    assert words.span(None, words.percent) == words.interval(None, words.percent) == "not tested"
+    assert words.span(None, words.percent) == words.interval(None, words.percent) == "not measured"
 
 
 @given(st.floats(0.0, 1.0))
@@ -109,14 +118,27 @@ def test_a_record_is_flattened_in_order() -> None:
 
 
 def test_what_was_not_tested_is_said_once() -> None:
-    own = ["whether it holds together (consistency)", "recall at equal numbers", "what their label says"]
-    found = words.untested(Verdict("pass", [], own), ["recall", "consistency", "labels", "power"])
-    assert found == [
-        *own,
-        "which training clips the generator has learned (recall did not run)",
-        "how small a leak the audit would have seen (power did not run)",
+    result = full.result()
+    assert words.untested(result) == result.verdict.not_tested
+    forgetful = replace(result, labels=None, verdict=replace(result.verdict, not_tested=["mirrored copies"]))
+    found = words.untested(replace(forgetful, reid=None, absent={"reid": "too few clips", "labels": "no reader"}))
+    assert found[:2] == ["whether the instrument recognises a patient at all (too few clips)", "mirrored copies"]
+    assert [item for item in found if "label" in item] == [
+        "whether the videos show the ejection fraction that their label says: no reader"
     ]
-    assert words.untested(Verdict("pass", [], []), []) == []
+
+
+def test_a_reason_is_that_of_the_number_or_of_all_below_it() -> None:
+    absent = {"power.blur": "only latents", "power.gain": "only latents", "power.flip": "too few", "recall.irs": "none"}
+    assert words.why(absent, "recall.irs") == "none"
+    assert words.why(absent, "power") == "only latents; too few"
+    assert words.why(absent, "recall.irs_adjusted") == "the audit gives no reason"
+    assert words.why(absent, "recall.irs_adjusted", "as before") == "as before"
+
+
+def test_every_change_and_every_probe_is_explained() -> None:
+    assert set(words.RUNGS) == set(RUNGS)
+    assert set(words.PROBES) == {*HIDE, *SWAP}
 
 
 def test_an_estimate_in_a_record_shows_its_interval() -> None:

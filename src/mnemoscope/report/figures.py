@@ -1,5 +1,6 @@
 """Figures: arrays in, a matplotlib Figure out; colours differ in lightness and pattern, not by hue alone."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from mnemoscope.core.types import Consistency, Curve, Estimate, RarefactionCurve, RungPower
+
 INK = "#1c2733"
+QUIET = "#4d5b69"
 FAINT = "#c9d1d9"
 HOLDOUT = "#3b6ea5"
 SYNTHETIC = "#b3470d"
@@ -16,6 +20,9 @@ SYNTHETIC = "#b3470d"
 _BINS = 48
 _TAIL_BINS = 24
 _SIZE_IN = (8.4, 3.3)
+_ROW_IN = 0.36
+_MARKS = "^sDv"
+_SYNTHETIC_STYLE = (SYNTHETIC, "--", "////", "synthetic")
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def similarity_histogram(p_max_holdout: ArrayLike, p_max_synthetic: ArrayLike, *
     panels = figure.subplots(1, 2, width_ratios=(2, 1)) if beyond else [figure.subplots()]
     _outlines(panels[0], sets, edges, title="all clips" if beyond else "")
     if tau is not None:
-        _mark(panels[0], tau)
+        _mark(panels[0], tau, f"tau = {tau:.3f}")
     if tau is not None and beyond:
         tail = np.linspace(tau, edges[-1], _TAIL_BINS + 1)
         _outlines(panels[1], sets, tail, title="above tau, enlarged (log scale)")
@@ -68,11 +75,7 @@ def hits_curve(hits: ArrayLike, *, train_clips: int) -> Figure:
         train_clips: clips in the gallery.
     """
     ranked = np.sort(np.asarray(hits, dtype=np.int64))[::-1]
-    figure = Figure(figsize=_SIZE_IN, layout="constrained", facecolor="none")
-    axes = figure.subplots()
-    _plain(axes)
-    axes.set_xlabel("training clips, most-hit first, % of all")
-    axes.set_ylabel("synthetic clips nearest to it")
+    figure, axes = _single("training clips, most-hit first, % of all", "synthetic clips nearest to it")
     edges, heights = steps(ranked)
     x_pct = 100.0 * edges / train_clips
     learned_pct = 100.0 * ranked.size / train_clips
@@ -93,6 +96,93 @@ def hits_curve(hits: ArrayLike, *, train_clips: int) -> Figure:
     return figure
 
 
+def ladder(power: Mapping[str, RungPower], *, asked: Collection[str], least: float) -> Figure:
+    """Which share of planted copies is flagged, rung by rung: at tau with its interval, and at fixed false alarms.
+
+    Args:
+        power: rung → its power, top row first; at least one.
+        asked: rungs of which the verdict asks for ``least``; they are marked with a star.
+        least: that share, 0–1.
+    """
+    names = list(power)
+    figure = Figure(figsize=(_SIZE_IN[0], 1.2 + _ROW_IN * len(names)), layout="constrained", facecolor="none")
+    axes = figure.subplots()
+    _plain(axes)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=FAINT, linewidth=0.6)
+    row = np.arange(len(names))
+    value, low, high = _bounds([power[name].tpr for name in names])
+    axes.hlines(row - 0.2, low, high, color=SYNTHETIC, linewidth=2.0)
+    axes.plot(
+        value, row - 0.2, "o", color=SYNTHETIC, markersize=6, label="above tau, with 95 % interval", clip_on=False
+    )
+    for place, level in enumerate(levels(power)):
+        found = {i: power[name].tpr_at_fpr.get(level) for i, name in enumerate(names)}
+        share = [(i, 100.0 * rate.value) for i, rate in found.items() if rate is not None]
+        axes.plot(
+            [x for _, x in share],
+            [i + 0.02 + 0.14 * place for i, _ in share],
+            linestyle="none",
+            marker=_MARKS[place % len(_MARKS)],
+            markersize=5,
+            color=INK,
+            markerfacecolor="none",
+            label=f"at {100 * float(level):g} % false alarms",
+            clip_on=False,
+        )
+    axes.axvline(100.0 * least, color=INK, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
+    labels = [f"{'* ' if name in asked else ''}{name.replace('_', ' ')}" for name in names]
+    axes.set_yticks(row, labels, parse_math=False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0.0, 100.0)
+    axes.set_xlabel(f"planted copies that are noticed, %   (dashed: {100 * least:g} %, asked of rungs with *)")
+    figure.legend(frameon=False, labelcolor=INK, loc="outside upper left", ncols=2)
+    return figure
+
+
+def levels(power: Mapping[str, RungPower]) -> list[str]:
+    """The false-positive rates of a ladder, as its rungs name them."""
+    return list(dict.fromkeys(level for rung in power.values() for level in rung.tpr_at_fpr))
+
+
+def reach_curves(curves: Mapping[str, RarefactionCurve], *, matched_n: int | None) -> Figure:
+    """How many distinct training clips a number of clips reaches, synthetic beside holdout, with 95 % bands.
+
+    Args:
+        curves: ``holdout`` and ``synthetic``, or one of them.
+        matched_n: number of clips at which the two are compared; None if they are not.
+    """
+    figure, axes = _single("clips looked at", "different training clips reached")
+    styles = {"holdout": (HOLDOUT, "-", None, "real, never trained on (holdout)"), "synthetic": _SYNTHETIC_STYLE}
+    for name in (name for name in styles if name in curves):
+        curve = curves[name]
+        _banded(axes, curve.n, Curve(curve.expected, curve.low, curve.high), *styles[name])
+    most = [curve.n[-1] for curve in curves.values() if curve.n]
+    if most and max(most) > 10 * min(most):
+        # The shorter curve would be a speck in the corner.
+        axes.set_xscale("log")
+        axes.set_yscale("symlog", linthresh=1.0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:,.9g}")
+    axes.set_ylim(bottom=0.0)
+    if matched_n is not None:
+        _mark(axes, matched_n, f"compared at n = {matched_n:,}")
+    figure.legend(frameon=False, labelcolor=INK, loc="outside upper left", ncols=2)
+    return figure
+
+
+def lag_curves(found: Consistency) -> Figure:
+    """How similar later frames are to a clip's first one: medians, with bands from the 5th to the 95th percentile."""
+    figure, axes = _single("how far into the clip, %", "similarity to its first frame (logit)")
+    lag_pct = [100.0 * share for share in found.lag_share]
+    _banded(axes, lag_pct, found.different, QUIET, ":", "....", "real, frames of two patients")
+    _banded(axes, lag_pct, found.real, HOLDOUT, "-", None, "real, frames of one clip")
+    _banded(axes, lag_pct, found.synthetic, *_SYNTHETIC_STYLE[:3], "synthetic, frames of one clip")
+    figure.legend(frameon=False, labelcolor=INK, loc="outside upper left", ncols=3)
+    return figure
+
+
 def shares_pct(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of ``values`` in each bin, in percent of all of them."""
     counts, _ = np.histogram(values, bins=edges)
@@ -104,6 +194,32 @@ def steps(ranked: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
     changes = np.flatnonzero(np.diff(ranked)) + 1
     edges = np.concatenate([[0], changes, [ranked.size]]) if ranked.size else np.zeros(1, dtype=np.int64)
     return edges, ranked[edges[:-1]]
+
+
+def _single(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_SIZE_IN, layout="constrained", facecolor="none")
+    axes = figure.subplots()
+    _plain(axes)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    return figure, axes
+
+
+def _banded(
+    axes: Axes, x: Collection[float], curve: Curve, colour: str, line: str, hatch: str | None, label: str
+) -> None:
+    at = np.asarray(x, dtype=np.float64)
+    axes.fill_between(at, curve.low, curve.high, facecolor=colour, alpha=0.18, linewidth=0.0)
+    if hatch:
+        axes.fill_between(
+            at, curve.low, curve.high, facecolor="none", edgecolor=colour, hatch=hatch, alpha=0.3, linewidth=0.0
+        )
+    axes.plot(at, curve.median, color=colour, linestyle=line, linewidth=1.8, label=label)
+
+
+def _bounds(estimates: list[Estimate]) -> NDArray[np.float64]:
+    """Values, lower and upper ends in percent, (3, N)."""
+    return 100.0 * np.array([[found.value, found.low, found.high] for found in estimates], dtype=np.float64).T
 
 
 def _finite(values: ArrayLike) -> NDArray[np.float64]:
@@ -145,11 +261,11 @@ def _log_scale(axes: Axes, low: float, high: float) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _mark(axes: Axes, tau: float) -> None:
-    axes.axvline(tau, color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
+def _mark(axes: Axes, x: float, text: str) -> None:
+    axes.axvline(x, color=INK, linewidth=1.4, linestyle=(0, (4, 2)))
     axes.annotate(
-        f"tau = {tau:.3f}",
-        (tau, 1.02),
+        text,
+        (x, 1.02),
         xycoords=("data", "axes fraction"),
         ha="center",
         va="bottom",

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
+from mnemoscope.audit.manifold import coverage_expectation
+from mnemoscope.audit.verdict import Limits
 from mnemoscope.core.files import write_text
-from mnemoscope.core.types import AuditResult, Privacy
-from mnemoscope.report import figures, tables, words
-from mnemoscope.report.pictures import png_uri, svg
+from mnemoscope.core.types import AuditResult, Privacy, rungs
+from mnemoscope.report import charts, figures, tables, words
+from mnemoscope.report.pictures import png_uri
 
 REPORT_FILE = "report.html"
 _MOST_PAIRS = 10
@@ -32,14 +33,6 @@ class PairPicture:
     train_patient_id: str
     similarity: float
     flagged: bool
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A figure in the page, and the same said in words."""
-
-    image: Markup
-    alt: str
 
 
 def write_report(
@@ -81,14 +74,20 @@ def write_report(
         .render(
             result=result,
             answer=words.ANSWERS[result.verdict.status],
-            untested=words.untested(
-                result.verdict, [stage for stage in words.STAGES if getattr(result, stage) is None]
-            ),
+            untested=words.untested(result),
             expected_flagged=_expected_flagged(result.privacy, len(samples)),
             leaked_patients=int(patients["leaked"].sum()),
             patients_total=len(patients),
-            histogram=_histogram(samples, holdout, result.privacy),
-            hits=_hits(samples, result),
+            limits=Limits(),
+            levels=figures.levels(rungs(result.power)),
+            expected_coverage=_expected_coverage(result),
+            rungs=rungs(result.power),
+            histogram=charts.histogram(samples, holdout, result.privacy),
+            hits=charts.hits(samples, result),
+            ladder=charts.ladder(rungs(result.power)),
+            reach=charts.reach(result.recall),
+            lags=charts.lags(result.consistency),
+            ssim=tables.similarity_of_pictures(samples),
             pairs=sorted(pairs, key=lambda pair: -pair.similarity)[:_MOST_PAIRS],
             exposed=tables.most_exposed(patients, most=_MOST_PATIENTS),
             record=run_record,
@@ -109,39 +108,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    numbers = (words.count, words.decimal, words.percent, words.points, words.p_value)
-    others = (words.span, words.interval, words.moment, words.flat, words.leaf, png_uri)
+    numbers = (words.count, words.decimal, words.tenths, words.percent, words.points, words.p_value)
+    names = (words.plain, words.level, words.why, words.moment, words.flat, words.leaf, png_uri)
+    others = (words.middle, words.is_estimate, words.span, words.interval, *names)
     said = {function.__name__: function for function in (*numbers, *others)}
     environment.filters |= said
-    environment.globals |= said
+    environment.globals |= said | {"RUNGS": words.RUNGS, "HEADS": words.HEADS, "PROBES": words.PROBES}
     return environment
+
+
+def _expected_coverage(result: AuditResult) -> float | None:
+    found = result.recall.manifold if result.recall else None
+    return coverage_expectation(found.n_real, found.n_synthetic, k=found.k) if found else None
 
 
 def _expected_flagged(privacy: Privacy | None, clips: int) -> float | None:
     return None if privacy is None else clips * (1.0 - privacy.percentile / 100.0)
-
-
-def _histogram(samples: pd.DataFrame, holdout: pd.DataFrame, privacy: Privacy | None) -> Chart | None:
-    if samples.empty and holdout.empty:
-        return None
-    figure = figures.similarity_histogram(holdout["p_max"], samples["p_max"], tau=privacy.tau if privacy else None)
-    alt = f"Two histograms. {_described(holdout, 'real holdout')} {_described(samples, 'synthetic')}"
-    if privacy:
-        alt += f" The threshold tau is {words.decimal(privacy.tau)}."
-    return Chart(svg(figure, name="histogram"), alt)
-
-
-def _described(frame: pd.DataFrame, name: str) -> str:
-    median = words.decimal(float(frame["p_max"].median()))
-    return f"The median similarity of {words.count(len(frame))} {name} clips is {median}."
-
-
-def _hits(samples: pd.DataFrame, result: AuditResult) -> Chart | None:
-    train = result.sets.get("train")
-    if result.recall is None or train is None:
-        return None
-    hits = tables.hits_per_clip(samples)
-    most = words.count(int(hits.iloc[0])) if len(hits) else "0"
-    alt = f"{words.count(len(hits))} of {words.count(train.clips)} training clips are the nearest of a synthetic clip; "
-    alt += f"the most-hit one {most} times."
-    return Chart(svg(figures.hits_curve(hits.to_numpy(), train_clips=train.clips), name="hits"), alt)

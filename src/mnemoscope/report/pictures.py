@@ -18,6 +18,7 @@ _LONGEST_SIDE_PX = 256
 # Colours that follow the reader's theme: the style sheet gives each of these names a light and a dark value.
 _THEME = {
     figures.INK: "var(--ink)",
+    figures.QUIET: "var(--quiet)",
     figures.FAINT: "var(--line)",
     figures.HOLDOUT: "var(--holdout)",
     figures.SYNTHETIC: "var(--synthetic)",
@@ -63,5 +64,5 @@ def svg(figure: Figure, *, name: str) -> Markup:
     text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
     for colour, variable in _THEME.items():
         text = text.replace(colour, variable)
-    # Only this library's own figures come here, and none of them holds text from a file.
+    # Only this library's own figures come here, and matplotlib escapes their text.
     return Markup(text)

@@ -9,9 +9,9 @@ import pandas as pd
 from mnemoscope.core.errors import InputError
 from mnemoscope.report.words import NOT_AVAILABLE, megabytes, seconds
 
-SAMPLE_COLUMNS = frozenset({"clip_id", "p_max", "nearest_clip_id", "gated", "flagged"})
+SAMPLE_COLUMNS = frozenset({"clip_id", "p_max", "nearest_clip_id", "gated", "flagged", "ssim"})
 PATIENT_COLUMNS = frozenset(
-    {"patient_id", "clips", "hits", "best_similarity", "flagged_hits", "learned", "leaked", "missed"}
+    {"patient_id", "clips", "hits", "best_similarity", "flagged_hits", "learned", "leaked", "missed", "exposure_p"}
 )
 
 
@@ -24,6 +24,7 @@ class Exposed:
     hits: int
     flagged_hits: int
     best_similarity: float
+    exposure_p: float
     state: str
 
 
@@ -63,6 +64,12 @@ def hits_per_clip(samples: pd.DataFrame) -> pd.Series:
     return samples.loc[samples["gated"].astype(bool), "nearest_clip_id"].value_counts()
 
 
+def similarity_of_pictures(samples: pd.DataFrame) -> dict[str, float]:
+    """SSIM by clip_id of the synthetic clips whose decoded frames were looked at."""
+    seen = samples[samples["ssim"].notna()]
+    return dict(zip(seen["clip_id"].astype(str), seen["ssim"].astype(float), strict=True))
+
+
 def stages(record: Mapping[str, Any]) -> list[Stage]:
     """The stages of a run record in the order they were noted."""
     return [_stage(name, entry) for name, entry in (record.get("stages") or {}).items()]
@@ -76,6 +83,7 @@ def _exposed(row: Mapping[Any, Any]) -> Exposed:
         hits=int(row["hits"]),
         flagged_hits=int(row["flagged_hits"]),
         best_similarity=float(row["best_similarity"]),
+        exposure_p=float(row["exposure_p"]),
         state=state,
     )
 

@@ -1,15 +1,17 @@
 """Words: numbers and verdicts for a reader without machine learning; absent is said, NaN is never shown."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
-from mnemoscope.core.types import Estimate, Status, Verdict
+from mnemoscope.audit.verdict import not_tested
+from mnemoscope.core.types import AuditResult, Estimate, Status
 
-NOT_TESTED = "not tested"
+NOT_MEASURED = "not measured"
+NO_REASON = "the audit gives no reason"
 NOT_AVAILABLE = "not available"
 MINUS = "−"
 NBSP = "\u00a0"
@@ -49,15 +51,52 @@ ANSWERS: dict[Status, Answer] = {
     ),
 }
 
-CORE = ("reid", "privacy", "recall")
-STAGES = {
+CORE = {
     "reid": "whether the instrument recognises a patient at all",
     "privacy": "whether synthetic clips are too close to training clips",
     "recall": "which training clips the generator has learned",
-    "power": "how small a leak the audit would have seen",
-    "consistency": "whether each synthetic video stays the same patient throughout",
-    "labels": "whether the videos show what their labels say",
 }
+RUNGS = {
+    "exact": "copied as it is",
+    "neighbouring_frame": "one frame beside those compared",
+    "other_frame": "frames half-way between those compared",
+    "vae_round_trip": "through the encoder and back",
+    "time_shift": "frames a quarter of the way to the next compared",
+    "gain": "20 % brighter or darker",
+    "gamma": "other contrast curve",
+    "speckle": "speckle noise of 20 %",
+    "noise": "noise of 6 gray levels",
+    "blur": "blurred by 1 pixel",
+    "jpeg": "recompressed, JPEG quality 30",
+    "rescale": "halved in size and back",
+    "zoom": "5 % smaller",
+    "shift": "moved by 4 pixels",
+    "rotation": "turned by 10°",
+    "flip": "mirrored",
+    "blend": "30 % of another patient mixed in",
+    "sector_mask": "another sector's outline",
+    "border": "borders blacked out",
+}
+HEADS = {
+    "pred": "trained head, used in this audit",
+    "l1": "sum of differences (L1)",
+    "l2": "Euclidean distance (L2)",
+    "corr": "correlation",
+    "cosine": "cosine",
+}
+PROBES = {
+    "unchanged": "nothing changed, for comparison",
+    "mask_hidden": "sector outline hidden in all clips",
+    "borders_hidden": "borders hidden in all clips",
+    "mask_swapped": "sector outline of another clip",
+    "text_swapped": "text of another clip burned in",
+    "borders_swapped": "borders of another clip",
+}
+
+
+def plain(name: str) -> str:
+    """A name of ``audit.json`` as words: time_shift is time shift."""
+    return name.replace("_", " ")
 
 
 def count(value: int | None) -> str:
@@ -68,6 +107,11 @@ def count(value: int | None) -> str:
 def decimal(value: float | None, digits: int = 3) -> str:
     """A number with a fixed number of decimals: 0.998."""
     return _said(value, lambda x: _signed(f"{x:,.{digits}f}"))
+
+
+def tenths(value: float | None) -> str:
+    """A number with one decimal: an expected count."""
+    return decimal(value, 1)
 
 
 def percent(share: float | None) -> str:
@@ -93,10 +137,25 @@ def seconds(value: float | None) -> str:
 def span(estimate: Estimate | None, said: Callable[[float | None], str]) -> str:
     """The ends of an estimate's 95 % interval, said by ``said``; a unit that both have is given once."""
     if estimate is None:
-        return NOT_TESTED
+        return NOT_MEASURED
     low, high = said(estimate.low), said(estimate.high)
     _, _, unit = high.rpartition(NBSP)
     return f"{low.removesuffix(f'{NBSP}{unit}')} to {high}"
+
+
+def middle(found: Estimate | float | None, said: Callable[[float | None], str]) -> str:
+    """An estimate's value, or a bare number, said by ``said``."""
+    return said(found.value if isinstance(found, Estimate) else found)
+
+
+def is_estimate(found: object) -> bool:
+    """Whether a number has an interval."""
+    return isinstance(found, Estimate)
+
+
+def level(rate: str) -> str:
+    """A false-positive rate of ``audit.json``, "0.001", in percent: 0.1 %."""
+    return f"{100 * float(rate):g}{NBSP}%"
 
 
 def megabytes(value: float | None) -> str:
@@ -106,7 +165,7 @@ def megabytes(value: float | None) -> str:
 
 def interval(estimate: Estimate | None, said: Callable[[float | None], str]) -> str:
     """The 95 % interval of an estimate, named as such."""
-    return NOT_TESTED if estimate is None else f"95{NBSP}% interval {span(estimate, said)}"
+    return NOT_MEASURED if estimate is None else f"95{NBSP}% interval {span(estimate, said)}"
 
 
 def moment(text: str | None) -> str:
@@ -133,26 +192,26 @@ def shown(value: Any) -> Any:
     return printable(value) if isinstance(value, str) else value
 
 
-def untested(verdict: Verdict, absent: Collection[str]) -> list[str]:
-    """What nobody looked at: the verdict's own list, and each absent stage that it does not speak of.
-
-    Args:
-        verdict: holds the audit's list.
-        absent: names of the stages that did not run, keys of ``STAGES``.
-    """
-    spoken = " ".join(verdict.not_tested)
-    # "labels" is spoken of by "label" as well; a core stage is always listed, whatever else uses its name.
-    unspoken = [stage for stage in STAGES if stage in absent and (stage in CORE or stage.rstrip("s") not in spoken)]
-    return verdict.not_tested + [f"{STAGES[stage]} ({stage} did not run)" for stage in unspoken]
+def untested(result: AuditResult) -> list[str]:
+    """What nobody looked at: each absent core test, the verdict's own list, and what follows from the result."""
+    known = [*result.verdict.not_tested, *not_tested(result)]
+    core = [f"{text} ({why(result.absent, stage)})" for stage, text in CORE.items() if getattr(result, stage) is None]
+    return list(dict.fromkeys([*core, *known]))
 
 
-def flat(value: Mapping[str, Any], absent: str = "none", prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested keys and values as dotted keys and leaves, in their own order; None is said as ``absent``."""
+def why(absent: Mapping[str, str], key: str, otherwise: str = NO_REASON) -> str:
+    """Why the number called ``key``, or all below it, is null; ``otherwise`` where the audit does not say."""
+    below = dict.fromkeys(reason for name, reason in absent.items() if name.startswith(f"{key}."))
+    return absent.get(key) or "; ".join(below) or otherwise
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested keys and values as dotted keys and leaves, in their own order."""
     for key, inner in value.items():
         if isinstance(inner, Mapping) and inner and set(inner) != {"value", "low", "high"}:
-            yield from flat(inner, absent, f"{prefix}{key}.")
+            yield from flat(inner, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", absent if inner is None else leaf(inner)
+            yield f"{prefix}{key}", leaf(inner)
 
 
 def leaf(value: Any) -> str:
@@ -172,7 +231,7 @@ def leaf(value: Any) -> str:
 
 def _said(value: Any, say: Callable[[Any], str]) -> str:
     if value is None:
-        return NOT_TESTED
+        return NOT_MEASURED
     if isinstance(value, float) and math.isnan(value):
         return NOT_AVAILABLE
     return say(value)
