@@ -25,7 +25,7 @@ from mnemoscope.phantom.anatomy import VIEWS
 from mnemoscope.phantom.cohort import ClipSpec, CohortSpec, acquisition, clips, patient, render, spread
 from mnemoscope.phantom.render import PhantomClip, render_clip, volume_curve
 
-SEED, HELD_OUT_SEED = 2026, 901
+SEED, HELD_OUT_SEED = 2026, 7001
 BATCH_CLIPS, BATCH_FRAMES = 32, 6
 PEAK_RATE = 3e-3
 GAIN_AND_GAMMA = ((0.85, 1.15), (0.85, 1.2))
