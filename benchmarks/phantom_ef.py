@@ -67,7 +67,7 @@ CONDITIONS = (
     Condition("as drawn", as_drawn, 32, 100),
     Condition("every second frame, 16 fps", slower, 16, 100),
     Condition("blurred by 1 px", blurred, 32, 100),
-    Condition("through the bundled VAE", through_vae, 32, 40),
+    Condition("through the bundled VAE", through_vae, 32, 100),
 )
 
 
