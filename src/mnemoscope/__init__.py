@@ -18,14 +18,17 @@ _PUBLIC = {
     "MnemoscopeError": "mnemoscope.core.errors",
     "PhantomConfig": "mnemoscope.cli.phantom",
     "ReidConfig": "mnemoscope.cli.train",
+    "TablesConfig": "mnemoscope.audit.run.reproduce",
     "VaeConfig": "mnemoscope.cli.train",
     "check": "mnemoscope.cli.check",
     "demo": "mnemoscope.cli.demo",
     "encode": "mnemoscope.cli.encode",
     "load_reid": "mnemoscope.models.reid",
     "load_vae": "mnemoscope.models.vae",
+    "reproduce_tables": "mnemoscope.cli.reproduce",
     "train_reid_model": "mnemoscope.cli.train",
     "train_vae_model": "mnemoscope.cli.train",
+    "withdraw": "mnemoscope.cli.withdraw",
 }
 # Rooms that are also verbs: the package itself can be called.
 _ROOMS = ("audit", "phantom", "report")

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from mnemoscope.audit.run import AuditConfig
+from mnemoscope.audit.run.reproduce import TablesConfig
 from mnemoscope.cli import VERBS, main
 from mnemoscope.cli.check import CheckConfig
 from mnemoscope.cli.demo import DemoConfig
@@ -26,6 +27,7 @@ WITH_SETTINGS: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     "demo": (DemoConfig, ()),
     "encode": (EncodeConfig, ("a", "b", "--out", "c")),
     "phantom": (PhantomConfig, ("a", "--synthetic", "b")),
+    "reproduce tables": (TablesConfig, ("--out", "c")),
     "train reid": (ReidConfig, ("--store", "STORE", "--out", "c")),
     "train vae": (VaeConfig, ("--store", "a", "--out", "c")),
 }
@@ -34,6 +36,7 @@ NESTED = {
     "check": "table.file",
     "demo": "audit.frames.height",
     "encode": "frames.width",
+    "reproduce tables": "reid.loop.epochs",
     "train reid": "reid.loop.epochs",
     "train vae": "vae.loop.batch_size",
 }

@@ -48,7 +48,8 @@ class Verification:
     """How well the re-identification model tells same from different, on holdout patients.
 
     ``top1`` and ``top5`` look for another frame of the same clip among the holdout, ``top1_other_clip`` for the
-    patient's other clips (None where no patient has two). ``heads`` is the AUC under each way to compare features, None where it is undefined.
+    patient's other clips (None where no patient has two). ``heads`` is the AUC under each way to compare features,
+    None where it is undefined.
     ``confusion`` is ((true negatives, false positives), (false negatives, true positives)) at logit 0.
     """
 

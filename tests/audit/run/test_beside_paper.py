@@ -6,7 +6,7 @@ import pytest
 
 from mnemoscope.audit.run.beside_paper import markdown, tables
 from mnemoscope.audit.run.paper import GENERALISATION, HEADS, IDENTIFICATION, SETS
-from mnemoscope.audit.run.reproduce import Tested
+from mnemoscope.audit.run.reproduce import Measured
 from mnemoscope.core.types import Estimate, Verification
 
 HEAD_LOSS = {"pred": 0.0, "l1": 0.01, "l2": 0.02, "corr": 0.03, "cosine": 0.04}
@@ -16,7 +16,7 @@ def estimate(value: float) -> Estimate:
     return Estimate(value, value - 0.005, value + 0.005)
 
 
-def tested(space: str, train: str, test: str, auc: float) -> Tested:
+def measured(space: str, train: str, test: str, auc: float) -> Measured:
     verified = Verification(
         space=space,
         preset="default",
@@ -31,18 +31,18 @@ def tested(space: str, train: str, test: str, auc: float) -> Tested:
         heads={head: estimate(auc - loss) for head, loss in HEAD_LOSS.items()},
     )
     mean = 0.5 if space == "image" else 0.6
-    return Tested(space, train, test, 10, verified, mcc_mean=mean, mcc_std=0.1, training_s=12.3)
+    return Measured(space, train, test, 10, verified, mcc_mean=mean, mcc_std=0.1, training_s=12.3)
 
 
 def auc_of(space: str, train: str, test: str) -> float:
     """Nine different numbers; image space is better on the own set alone, and from PSAX to A4C."""
     value = 0.9 + 0.01 * SETS.index(train) + 0.001 * SETS.index(test)
     better = train == test or (train, test) == ("psax", "a4c")
-    return value + (0.0005 if better else -0.0005) * (space == "image")
+    return value + (0.0008 if better else -0.0008) * (space == "image")
 
 
 FOUND = [
-    tested(space, train, test, auc_of(space, train, test))
+    measured(space, train, test, auc_of(space, train, test))
     for space in ("image", "latent")
     for train in SETS
     for test in SETS
@@ -128,7 +128,7 @@ def test_each_number_stands_beside_the_papers() -> None:
         "| latent | A4C | 0.910 / 0.994<br>0.60 ± 0.10 / 0.81 ± 0.08 | 0.911 / 0.991<br>0.60 ± 0.10 / 0.81 ± 0.08 "
         "| 0.912 / 1.000<br>0.60 ± 0.10 / 0.81 ± 0.09 |",
         "| latent | Pred | 0.911 / 0.995 | 0.911 / 0.994 | 0.911 / 0.996 |",
-        "| image | Pred | 0.911 / – | 0.911 / – | 0.912 / – |",
+        "| image | Pred | 0.911 / – | 0.910 / – | 0.912 / – |",
         "Latent above image space: AUC on other sets in 5 of 6 cases (paper: 5), correlation in 9 of 9 (paper: 9).",
         "From the moon.",
     ):

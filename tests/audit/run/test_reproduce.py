@@ -13,6 +13,7 @@ from mnemoscope.core.errors import ConfigError, InputError, Mismatch, TooFewSamp
 from mnemoscope.core.provenance import Run
 from mnemoscope.latents.scaling import Scaling
 from mnemoscope.latents.store import LatentStore
+from mnemoscope.models.initial import named_weights
 from mnemoscope.models.reid import Reid, ReidArchitecture, ReidModel
 from mnemoscope.phantom.cohort import write_cohort
 from tests.toys import ToyClip, write_store
@@ -26,14 +27,18 @@ def store_of(folder: Path, *, shift: float, frames: int = 6) -> LatentStore:
     for patient in range(8):
         rng = np.random.default_rng(patient)
         pattern = rng.normal(shift, 2.0, size=(2, 8, 8))
-        moved = pattern + 0.1 * rng.normal(size=(frames, 2, 8, 8))
+        moved = pattern + rng.normal(size=(frames, 2, 8, 8))
         clips[f"c{patient}"] = ToyClip(moved.astype(np.float16), f"p{patient}", "holdout" if patient < 6 else "train")
     return write_store(folder, clips)
 
 
 def model_of(scaling: Scaling) -> ReidModel:
-    torch.manual_seed(3)
-    return ReidModel(Reid(ARCHITECTURE), scaling=scaling, encoder="toy", preset="default")
+    """A network that nobody trained, whose features differ well from frame to frame."""
+    with named_weights(3, "toy"):
+        network = Reid(ARCHITECTURE)
+    with torch.no_grad():
+        network.model[-1].weight.mul_(50.0)
+    return ReidModel(network, scaling=scaling, encoder="toy", preset="default")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,7 @@ def test_frames_of_another_set_are_scaled_by_the_models_own_constants(stores: tu
     assert found.mcc_std == pytest.approx(np.std(correlations), abs=1e-6)
     assert (found.space, found.train, found.test, found.clips) == ("latent", "own", "other", 6)
     by_its_own = on_holdout(other, model_of(other.record.scaling), train="other", test="other", seed=0)
-    assert by_its_own.mcc_mean != pytest.approx(found.mcc_mean, abs=1e-6)
+    assert by_its_own.mcc_mean != pytest.approx(found.mcc_mean, abs=1e-3)
 
 
 def test_holdout_clips_of_one_frame_are_named(tmp_path: Path) -> None:

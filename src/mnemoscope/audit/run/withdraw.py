@@ -186,8 +186,8 @@ def _kept_features(run: Path, store: LatentStore, model: tuple[ReidModel, str]) 
     ]
     if changed:
         raise Mismatch(
-            f"{folder}: expected features of the run's own clips and model, but since then the {' and the '.join(changed)} "
-            f"changed; run the same audit again"
+            f"{folder}: expected features of the run's own clips and model, but since then the "
+            f"{' and the '.join(changed)} changed; run the same audit again"
         )
     return stages.load_features(folder)
 

@@ -1,0 +1,183 @@
+"""Beside the paper: what models were found to do, as the paper's Tables 1 to 3, each number beside the printed one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from mnemoscope.audit.run.paper import FIGURES, GENERALISATION, HEADS, IDENTIFICATION, SETS, TITLES
+from mnemoscope.audit.run.reproduce import Measured
+from mnemoscope.core.types import Estimate
+
+Row = dict[str, Any]
+
+_HEAD_TITLES = {"pred": "Pred", "l1": "L1", "l2": "L2", "corr": "Corr", "cosine": "cosine"}
+
+
+def tables(found: Sequence[Measured]) -> dict[str, list[Row]]:
+    """The content of ``tables.json``; ``paper`` in a row is null where the paper prints nothing.
+
+    A mean is null where one of its parts is; ``absent`` says why.
+
+    Args:
+        found: every train set on every test set, in one or two spaces.
+    """
+    return {
+        "identification": [_identification(tested) for tested in found if tested.train == tested.test],
+        "generalisation": [_generalisation(tested) for tested in found],
+        "heads": [row for space in _spaces(found) for row in _heads([t for t in found if t.space == space], space)],
+        "absent": [
+            {"space": tested.space, "train": tested.train, "test": tested.test, "what": what, "why": why}
+            for tested in found
+            for what, why in tested.absent.items()
+        ],
+    }
+
+
+def _spaces(found: Sequence[Measured]) -> list[str]:
+    return list(dict.fromkeys(tested.space for tested in found))
+
+
+def _identification(tested: Measured) -> Row:
+    """Table 1 and Fig. 3."""
+    verified = tested.verification
+    return {
+        "space": tested.space,
+        "set": tested.test,
+        "clips": tested.clips,
+        "auc": asdict(verified.auc),
+        **{name: getattr(verified, name) for name in FIGURES[1:]},
+        "confusion": verified.confusion,
+        "training_s": tested.training_s,
+        "paper": dict(zip(FIGURES, IDENTIFICATION[tested.space][tested.test], strict=True)),
+    }
+
+
+def _generalisation(tested: Measured) -> Row:
+    """Table 2."""
+    auc, mean, std = GENERALISATION[tested.space][tested.train][SETS.index(tested.test)]
+    return {
+        "space": tested.space,
+        "train": tested.train,
+        "test": tested.test,
+        "auc": asdict(tested.verification.auc),
+        "mcc": {"mean": tested.mcc_mean, "std": tested.mcc_std},
+        "paper": {"auc": auc, "mcc": {"mean": mean, "std": std}},
+    }
+
+
+def _heads(found: Sequence[Measured], space: str) -> list[Row]:
+    """Table 3."""
+    of_pair = {(tested.train, tested.test): tested.verification.heads for tested in found}
+    printed = {
+        head: {(SETS[train], SETS[test]): aucs[test][train] for train in range(len(SETS)) for test in range(len(SETS))}
+        for head, aucs in HEADS.items()
+    }
+    return [
+        {
+            "space": space,
+            "head": head,
+            "auc": _means({pair: _known(heads[head]) for pair, heads in of_pair.items()}),
+            "paper": _means(printed[head]) if space == "latent" and head in printed else None,
+        }
+        for head in _HEAD_TITLES
+    ]
+
+
+def _known(auc: Estimate | None) -> float:
+    return np.nan if auc is None else auc.value
+
+
+def _means(auc: Mapping[tuple[str, str], float]) -> dict[str, float | None]:
+    """Over all pairs of train and test set (the paper's "Total"), over those of two sets, and over the own sets."""
+    kinds = {
+        "all": list(auc.values()),
+        "other": [value for (train, test), value in auc.items() if train != test],
+        "own": [value for (train, test), value in auc.items() if train == test],
+    }
+    means = {kind: float(np.mean(values)) for kind, values in kinds.items()}
+    return {kind: None if np.isnan(mean) else mean for kind, mean in means.items()}
+
+
+def markdown(rows: dict[str, list[Row]], *, origin: Sequence[str]) -> str:
+    """The content of ``tables.md``: ours / the paper's.
+
+    Args:
+        rows: see :func:`tables`.
+        origin: sentences about the data.
+    """
+    parts = [
+        "# The paper's Tables 1 to 3",
+        "Each cell: here / in the paper (Dombrowski et al. 2024, arXiv 2411.04956).\n" + "\n".join(origin),
+        "## Table 1: identification on the own holdout",
+        _table(
+            ["space", "set", "clips", "AUC (95 %)", "accuracy", "F1", "precision", "recall", "training, s"],
+            [_identification_cells(row) for row in rows["identification"]],
+        ),
+        "Decisions at logit 0, one pair of each kind a clip; Fig. 3 is `confusion.png`.",
+        "## Table 2: generalisation",
+        _table(["space", "train", *(f"test {TITLES[name]}" for name in SETS)], _generalisation_cells(rows)),
+        "AUC, and below it mean ± standard deviation over videos of the correlation between different frames of one "
+        "(the paper counts each frame with itself too).",
+        *_compared(rows["generalisation"]),
+        "## Table 3: heads",
+        _table(
+            ["space", "head", "all pairs of sets", "two sets", "own set"],
+            [_head_cells(row) for row in rows["heads"]],
+        ),
+        "Mean AUC; the paper's mean over two sets and over the own set follow from its cells.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(heading: list[str], body: list[list[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _identification_cells(row: Row) -> list[str]:
+    auc, paper = Estimate(**row["auc"]), row["paper"]
+    interval = f"{auc.value:.3f} [{auc.low:.3f}–{auc.high:.3f}] / {paper['auc']:.3f}"
+    rates = [f"{row[name]:.3f} / {paper[name]:.3f}" for name in FIGURES[1:]]
+    return [row["space"], TITLES[row["set"]], str(row["clips"]), interval, *rates, f"{row['training_s']:.0f}"]
+
+
+def _generalisation_cells(rows: dict[str, list[Row]]) -> list[list[str]]:
+    lines: dict[tuple[str, str], list[str]] = {}
+    for row in rows["generalisation"]:
+        paper = row["paper"]
+        cell = f"{row['auc']['value']:.3f} / {paper['auc']:.3f}<br>{_spread(row['mcc'])} / {_spread(paper['mcc'])}"
+        lines.setdefault((row["space"], row["train"]), []).append(cell)
+    return [[space, TITLES[train], *cells] for (space, train), cells in lines.items()]
+
+
+def _spread(mcc: dict[str, float]) -> str:
+    return f"{mcc['mean']:.2f} ± {mcc['std']:.2f}"
+
+
+def _compared(rows: list[Row]) -> list[str]:
+    """How often latents do better, where both spaces were tried."""
+    by_key = {(row["space"], row["train"], row["test"]): row for row in rows}
+    if len({space for space, _, _ in by_key}) < 2:
+        return []
+    pairs = [(train, test) for space, train, test in by_key if space == "latent"]
+    other = [pair for pair in pairs if pair[0] != pair[1]]
+
+    def wins(value: Callable[[Row], float], chosen: list[tuple[str, str]]) -> int:
+        return sum(value(by_key["latent", *pair]) > value(by_key["image", *pair]) for pair in chosen)
+
+    auc = wins(lambda row: row["auc"]["value"], other), wins(lambda row: row["paper"]["auc"], other)
+    mcc = wins(lambda row: row["mcc"]["mean"], pairs), wins(lambda row: row["paper"]["mcc"]["mean"], pairs)
+    return [
+        f"Latent above image space: AUC on other sets in {auc[0]} of {len(other)} cases (paper: {auc[1]}), correlation "
+        f"in {mcc[0]} of {len(pairs)} (paper: {mcc[1]})."
+    ]
+
+
+def _head_cells(row: Row) -> list[str]:
+    def cell(kind: str) -> str:
+        both = row["auc"], row["paper"]
+        return " / ".join("–" if part is None or part[kind] is None else f"{part[kind]:.3f}" for part in both)
+
+    return [row["space"], _HEAD_TITLES[row["head"]], *(cell(kind) for kind in ("all", "other", "own"))]
