@@ -82,7 +82,7 @@ def test_the_same_from_python(clips: Path, out: Path) -> None:
     assert isinstance(result, AuditResult)
     assert result == AuditResult.from_json(read_json(out / "audit.json"))
     stages_of = read_json(out / "run.json")["stages"]
-    assert {name for name, stage in stages_of.items() if not stage["reused"]} == {"audit", "report"}
+    assert {name for name, stage in stages_of.items() if not stage["reused"]} == {"assess", "audit", "report"}
 
 
 @pytest.mark.usefixtures("no_page")
