@@ -161,6 +161,14 @@ def test_one_clip_per_patient_leaves_the_known_share_out_with_the_remedy() -> No
     assert "table.patient" in found.absent["recall.known_share"]
 
 
+def test_a_known_share_that_could_be_anything_is_null_with_its_range() -> None:
+    """New patients alone: everybody drawn by chance looks like everybody known."""
+    world = World()
+    found = world.assessed(world.new(60))
+    assert found.recall.known_share is None
+    assert "could be anything from" in found.absent["recall.known_share"]
+
+
 def test_attributes_are_what_the_manifest_does_not_need() -> None:
     rows = pd.DataFrame(
         {

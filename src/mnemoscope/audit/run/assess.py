@@ -34,6 +34,7 @@ T = TypeVar("T")
 MOST_TOP_HITS = 10
 MANIFOLD_CLIPS = 10_000
 CELLS, HOLDOUT_PER_CELL = 20, 50
+VAGUE = 0.5  # an interval wider than half of all patients would put a misleading figure before it
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,13 @@ def _known(compared: Compared, clips: Clips, hits: np.ndarray, innocent: np.ndar
         )
     _, code = np.unique(clips.train["patient_id"].to_numpy(), return_inverse=True)
     by_patient = [np.bincount(code, weights=counts).astype(np.int64) for counts in (hits, innocent)]
-    return known_share(by_patient[0], null_hits=by_patient[1], misattributed_share=float(1 - identified.mean()))
+    share = known_share(by_patient[0], null_hits=by_patient[1], misattributed_share=float(1 - identified.mean()))
+    if share.high - share.low > VAGUE:
+        raise TooFewSamples(
+            f"the known share could be anything from {share.low:.0%} to {share.high:.0%}: the hits do not tell a few "
+            f"patients drawn often from many drawn by chance; add synthetic clips (--synthetic)"
+        )
+    return share
 
 
 def _manifold(features: SetFeatures, head: WeightedL1, *, seed: int) -> Manifold:
