@@ -13,7 +13,7 @@ from mnemoscope.data.layouts import read_layout
 from mnemoscope.models.reid import load_reid
 from tests.cli.conftest import Call
 
-WORDS = ("--patients", 12, "--phantom-frames", 3, "--workers", 1, "--set", "frames.height=32")
+WORDS = ("--patients", 12, "--clips-per-patient", 1, "--phantom-frames", 3, "--workers", 1, "--set", "frames.height=32")
 SMALL = (*WORDS, "--set", "frames.width=32", "--set", "reid={loop: {epochs: 1, batch_size: 8}, least_pairs: 0}")
 
 

@@ -35,10 +35,10 @@ def measured(space: str, train: str, test: str, auc: float) -> Measured:
 
 
 def auc_of(space: str, train: str, test: str) -> float:
-    """Nine different numbers; image space is better on the own set alone, and from PSAX to A4C."""
+    """Nine different numbers; image space is better on the own set and from PSAX to A4C, equal to Dynamic."""
     value = 0.9 + 0.01 * SETS.index(train) + 0.001 * SETS.index(test)
-    better = train == test or (train, test) == ("psax", "a4c")
-    return value + (0.0008 if better else -0.0008) * (space == "image")
+    change = {("psax", "a4c"): 0.0008, ("psax", "dynamic"): -0.0001}
+    return value + change.get((train, test), 0.0008 if train == test else -0.0008) * (space == "image")
 
 
 FOUND = [
@@ -128,8 +128,9 @@ def test_each_number_stands_beside_the_papers() -> None:
         "| latent | A4C | 0.910 / 0.994<br>0.60 ± 0.10 / 0.81 ± 0.08 | 0.911 / 0.991<br>0.60 ± 0.10 / 0.81 ± 0.08 "
         "| 0.912 / 1.000<br>0.60 ± 0.10 / 0.81 ± 0.09 |",
         "| latent | Pred | 0.911 / 0.995 | 0.911 / 0.994 | 0.911 / 0.996 |",
-        "| image | Pred | 0.911 / – | 0.910 / – | 0.912 / – |",
-        "Latent above image space: AUC on other sets in 5 of 6 cases (paper: 5), correlation in 9 of 9 (paper: 9).",
+        "| image | Pred | 0.911 / – | 0.911 / – | 0.912 / – |",
+        "Latent above image space, as printed: AUC on other sets in 4 of 6 cases and equal in 1 (paper: 5 of 6 cases "
+        "and equal in 1); correlation in 9 of 9 cases (paper: 9 of 9 cases).",
         "From the moon.",
     ):
         assert line in page.splitlines()

@@ -84,11 +84,12 @@ def test_training_begins_with_random_weights_and_stays_short() -> None:
 
 
 def test_the_three_cohorts_differ_in_view_alone() -> None:
-    config = TablesConfig(patients=20, phantom_frames=5, seed=4)
+    config = TablesConfig(patients=20, clips_per_patient=3, phantom_frames=5, seed=4)
     cohorts = {name: config.cohort(name) for name in SETS}
     assert {name: spec.view for name, spec in cohorts.items()} == {"dynamic": "a4c", "a4c": "ped_a4c", "psax": "psax"}
     assert {replace(spec, view="a4c") for spec in cohorts.values()} == {cohorts["dynamic"]}
-    assert (cohorts["a4c"].n_patients, cohorts["a4c"].n_frames, cohorts["a4c"].seed) == (20, 5, 4)
+    one = cohorts["a4c"]
+    assert (one.n_patients, one.clips_per_patient, one.n_frames, one.seed) == (20, 3, 5, 4)
 
 
 @pytest.mark.parametrize(("spaces", "chosen"), [("latent,image", ["image", "latent"]), ("latent", ["latent"])])
