@@ -67,8 +67,8 @@ def _origin(given: dict[str, Path | None], config: TablesConfig) -> str:
     if not phantoms:
         return f"EchoNet-Dynamic and EchoNet-Pediatric, preset {config.preset}."
     return (
-        f"Phantom cohorts of {config.patients} patients a view, {config.clips_per_patient} recordings each, stand in for "
-        f"EchoNet ({', '.join(phantoms)}), preset {config.preset}: compare how spaces, sets and heads lie to each "
+        f"Phantom cohorts of {config.patients} patients a view, {config.clips_per_patient} recordings each, stand in "
+        f"for EchoNet ({', '.join(phantoms)}), preset {config.preset}: compare how spaces, sets and heads lie to each "
         f"other, not the levels. Pairs of one patient join frames of all recordings, in the paper of one video alone."
     )
 
