@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.ndimage import gaussian_filter
 
 import benchmarks.methods as methods
 import mnemoscope.audit.run.stages as stages
 from benchmarks.calibration_page import write_page
 from mnemoscope.audit.run import AuditConfig
 from mnemoscope.audit.run.assess import Clips, assess
+from mnemoscope.audit.run.probes import sector_mask
 from mnemoscope.cli.audit import audited
-from mnemoscope.core.files import folder_fingerprint, read_json, write_json
+from mnemoscope.core.files import folder_fingerprint
 from mnemoscope.core.progress import unwatched
 from mnemoscope.core.provenance import Run
 from mnemoscope.core.rng import generator
@@ -34,7 +36,7 @@ from mnemoscope.latents.features import FrameFeatures, extract_features
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.reid import ReidModel, load_reid
 from mnemoscope.models.vae import load_vae
-from mnemoscope.phantom.cohort import CohortSpec, write_cohort
+from mnemoscope.phantom.cohort import CohortSpec, clips, render, write_cohort
 from mnemoscope.phantom.plants import PlantSpec, write_plants
 from mnemoscope.training.reid import paper_training, train_reid
 
@@ -94,55 +96,71 @@ def _seed(folder: Run, seed: int, model: ReidModel) -> list[dict[str, Any]]:
         )
 
     def make(place: Path) -> None:
-        rows = []
         for name, plants in sets.items():
-            clips = write_plants(QUARTERS, plants, place / name.replace(" ", "-").rstrip("%"))
-            rows.append({"seed": seed, "set": name} | _assessed(place, clips, model, seed=seed))
-        write_json(place / "rows.json", {"rows": rows})
+            _encoded(place, write_plants(QUARTERS, plants, place / _folder(name)))
 
     inputs = {"plants": [dataclasses.asdict(p) for p in sets.values()], "model": _key(), "version": 1}
-    return list(read_json(folder.stage(f"seed-{seed:02d}", inputs, make) / "rows.json")["rows"])
+    place = folder.stage(f"seed-{seed:02d}", inputs, make)
+    return [{"seed": seed, "set": name} | _assessed(place / f"latents-{_folder(name)}", model, seed) for name in sets]
+
+
+def _folder(name: str) -> str:
+    return name.replace(" ", "-").rstrip("%")
 
 
 def _noise(folder: Run, model: ReidModel) -> list[dict[str, Any]]:
-    """White noise, smooth noise, and noise around mid-gray."""
+    """Noise over the whole frame, of several grains; and noise where the phantom's sector is, which is harder."""
     rng = generator(0, "noise clips")
+    sector = sector_mask(render(COHORT, clips(COHORT)[0]).frames)
     kinds: dict[str, Callable[[], np.ndarray]] = {
         "white noise": lambda: rng.integers(0, 256, (4, 112, 112)).astype(np.uint8),
         "coarse noise": lambda: np.kron(rng.integers(0, 256, (4, 14, 14)), np.ones((1, 8, 8))).astype(np.uint8),
         "gray noise": lambda: np.clip(128 + 20 * rng.standard_normal((4, 112, 112)), 0, 255).astype(np.uint8),
+        "smooth noise": lambda: _smooth(rng),
+        "white noise in the sector": lambda: (rng.integers(0, 200, (4, 112, 112)) * sector).astype(np.uint8),
+        "smooth noise in the sector": lambda: _smooth(rng) * sector,
     }
 
     def make(place: Path) -> None:
-        rows = []
         for name, draw in kinds.items():
-            clips = place / name.replace(" ", "-")
-            clips.mkdir()
+            made = place / _folder(name)
+            made.mkdir()
             for number in range(N_NOISE):
-                write_video(clips / f"noise{number:04d}.avi", draw(), fps=4.0, codec="mjpeg", quality=3)
-            rows.append({"seed": 0, "set": name} | _assessed(place, clips, model, seed=0))
-        write_json(place / "rows.json", {"rows": rows})
+                write_video(made / f"noise{number:04d}.avi", draw(), fps=4.0, codec="mjpeg", quality=3)
+            _encoded(place, made)
 
-    return list(read_json(folder.stage("noise", {"model": _key(), "n": N_NOISE}, make) / "rows.json")["rows"])
+    place = folder.stage("noise", {"model": _key(), "n": N_NOISE, "kinds": list(kinds)}, make)
+    return [{"seed": 0, "set": name} | _assessed(place / f"latents-{_folder(name)}", model, 0) for name in kinds]
+
+
+def _smooth(rng: np.random.Generator) -> np.ndarray:
+    blurred = gaussian_filter(rng.standard_normal((4, 112, 112)), (0, 6, 6))
+    return np.clip(90 + 60 * blurred / blurred.std(), 0, 255).astype(np.uint8)
 
 
 def _key() -> str:
     return folder_fingerprint(OUT / "audit" / "reid" / "model")
 
 
-def _assessed(place: Path, clips: Path, model: ReidModel, *, seed: int) -> dict[str, Any]:
-    """The numbers of one set, against a random half of the holdout patients."""
-    real, known = _real()
-    listed = read_layout(clips, split="synthetic")
-    store = encode_set(
+def _encoded(place: Path, made: Path) -> None:
+    listed = read_layout(made, split="synthetic")
+    encode_set(
         listed,
-        place / f"latents-{clips.name}",
+        place / f"latents-{made.name}",
         encoder=load_vae("bundled"),
         transform=FrameTransform(),
         source=source_fingerprint(listed),
-        scaling=real.record.scaling,
+        scaling=_real()[0].record.scaling,
     )
-    synthetic = extract_features(store, store.clips, model.embed, frames_per_clip=4)
+
+
+def _assessed(latents: Path, model: ReidModel, seed: int) -> dict[str, Any]:
+    """The numbers of one set, against a random half of the holdout patients."""
+    real, known = _real()
+    store = LatentStore(latents)
+    synthetic = extract_features(
+        store, store.clips, model.embed, frames_per_clip=4, measure=stages.novelty_measure(real)
+    )
     holdout = real.of_split("holdout")
     chosen = _half(holdout["patient_id"].to_numpy(), seed)
     features = stages.SetFeatures(
@@ -168,9 +186,11 @@ def _half(patient: np.ndarray, seed: int) -> np.ndarray:
     return np.flatnonzero(np.isin(patient, kept))
 
 
-def _rows_of(features: FrameFeatures, clips: np.ndarray) -> FrameFeatures:
-    rows = np.flatnonzero(np.isin(features.clip, clips))
-    return FrameFeatures(features.values[rows], np.searchsorted(clips, features.clip[rows]), features.frame[rows])
+def _rows_of(features: FrameFeatures, chosen: np.ndarray) -> FrameFeatures:
+    rows = np.flatnonzero(np.isin(features.clip, chosen))
+    novelty = None if features.novelty is None else features.novelty[rows]
+    place = np.searchsorted(chosen, features.clip[rows])
+    return FrameFeatures(features.values[rows], place, features.frame[rows], novelty)
 
 
 def _methods(folder: Run, model: ReidModel) -> list[methods.Scored]:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mnemoscope.audit.known import _log_uneven, _Mixture, known_share
+from mnemoscope.audit.known import _log_uneven, _Mixture, chance_share, known_share
 from mnemoscope.core.errors import DegenerateValues, Mismatch, TooFewSamples
 from mnemoscope.core.types import Estimate
 
@@ -165,3 +165,23 @@ def test_the_interval_covers_a_planted_share(hubs: str, n_queries: int, share: f
         found = estimate(HUBS[hubs], share=share, n_queries=n_queries, right=right, rng=rng)
         covered += found.low <= share <= found.high
     assert covered >= 45 - 2 * 50**0.5 * 0.3
+
+
+def test_flags_by_chance_are_bounded_from_those_that_are_not_flagged() -> None:
+    """Of 400 innocents 20 are flagged where 5 % are; the lower 2.5 % point of Poisson(20) is 12."""
+    assert chance_share(flagged=20, n_synthetic=400, innocents_above=25, n_holdout=500) == pytest.approx(12 / 20)
+    assert chance_share(flagged=0, n_synthetic=400, innocents_above=25, n_holdout=500) == 0
+    assert chance_share(flagged=400, n_synthetic=400, innocents_above=25, n_holdout=500) == 0
+    assert chance_share(flagged=1, n_synthetic=4000, innocents_above=25, n_holdout=500) < 1
+
+
+def test_the_bound_on_chance_flags_holds_in_all_but_a_few_sets() -> None:
+    """Sets of 300 innocents and 100 copies."""
+    rng = np.random.default_rng(0)
+    above = 0
+    for _ in range(400):
+        by_chance = int(rng.binomial(300, 0.05))
+        flagged = by_chance + int(rng.binomial(100, 0.95))
+        bound = chance_share(flagged=flagged, n_synthetic=400, innocents_above=50, n_holdout=1000)
+        above += bound > by_chance / flagged
+    assert above <= 20

@@ -44,6 +44,14 @@ def test_noise_below_the_gate_has_learned_nobody() -> None:
     assert count_hits(nearest, noise, n_gallery=30, tau=6.0, gate=None).learned.sum() == 30
 
 
+def test_a_query_unlike_any_real_clip_does_not_count_however_close() -> None:
+    found = count_hits(
+        np.array([0, 1]), np.array([1.0, 3.0]), n_gallery=2, tau=2.0, gate=0.0, like_real=np.array([True, False])
+    )
+    assert found.learned.tolist() == [True, False]
+    assert found.leaked.tolist() == [False, True]
+
+
 def test_a_flagged_query_below_the_gate_leaks_although_it_taught_nothing() -> None:
     found = count_hits(np.array([1]), np.array([3.0]), n_gallery=2, tau=2.0, gate=4.0)
     assert (found.learned[1], found.leaked[1], found.missed[1]) == (False, True, False)

@@ -130,6 +130,8 @@ def recall() -> Recall:
     strata = {"ef": ["< 30", "30–40", "40–50", "50–60", "≥ 60"], "Sex": ["F", "M", "not given"]}
     return Recall(
         gate=4.1234,
+        novelty_limit=0.3141,
+        unlike_real=29,
         learned=2411,
         learned_share=0.3231,
         learned_and_flagged=47,

@@ -14,6 +14,7 @@ RATES = 30
 SHARES_OF_CHANCE = 16
 ROUNDS = 20
 # Squared coefficients of variation of the rate at which known patients are drawn.
+MOST_CHANCE = 0.99
 UNEVEN = (0.0, 0.125, 0.25, 0.5)
 
 
@@ -55,6 +56,28 @@ def known_share(hits_by_patient: np.ndarray, *, null_hits: np.ndarray, misattrib
         shares = np.linspace(max(0.0, found.low - step), min(1.0, found.high + step), STEPS + 1)
         found, step = _supported(shares, model.profile(shares, misattributed_share)), shares[1] - shares[0]
     return found
+
+
+def chance_share(*, flagged: int, n_synthetic: int, innocents_above: int, n_holdout: int) -> float:
+    """Share of the flagged clips that chance alone has brought at the least.
+
+    Clips that are not flagged behave as innocents do; were a share q of innocents flagged, these unflagged ones
+    stand for q / (1 − q) times as many flagged by chance. The bound is the lower 2.5 % point of a Poisson number of
+    that mean.
+
+    Args:
+        flagged: synthetic clips above tau, F.
+        n_synthetic: synthetic clips N.
+        innocents_above: holdout clips above tau.
+        n_holdout: holdout clips.
+
+    Returns:
+        In [0, 1): of N innocents all flags are by chance, of copies alone none.
+    """
+    if flagged == 0:
+        return 0.0
+    expected = (n_synthetic - flagged) * innocents_above / (n_holdout - innocents_above)
+    return float(min(stats.poisson.ppf(0.025, expected) / flagged, MOST_CHANCE))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,15 @@ class Hits:
         return ~(self.learned | self.leaked)
 
 
-def count_hits(nearest: ClipIndex, p_max: Scores, *, n_gallery: int, tau: float, gate: float | None) -> Hits:
+def count_hits(
+    nearest: ClipIndex,
+    p_max: Scores,
+    *,
+    n_gallery: int,
+    tau: float,
+    gate: float | None,
+    like_real: Flags | None = None,
+) -> Hits:
     """Hits per train clip.
 
     Args:
@@ -51,9 +59,10 @@ def count_hits(nearest: ClipIndex, p_max: Scores, *, n_gallery: int, tau: float,
         n_gallery: number of train clips M.
         tau: a query is flagged if p_max > tau.
         gate: a query counts if p_max ≥ gate; None counts all, as in the paper.
+        like_real: queries that look like real clips, (N,); others do not count. None where nobody looked.
     """
     flagged = p_max > tau
-    gated = gated_queries(p_max, gate)
+    gated = gated_queries(p_max, gate, like_real)
 
     def per_clip(chosen: np.ndarray) -> np.ndarray:
         return np.bincount(nearest[chosen], minlength=n_gallery)
@@ -61,9 +70,10 @@ def count_hits(nearest: ClipIndex, p_max: Scores, *, n_gallery: int, tau: float,
     return Hits(per_clip(gated), per_clip(gated & ~flagged), per_clip(flagged))
 
 
-def gated_queries(p_max: Scores, gate: float | None) -> Flags:
-    """Which queries are as close to the gallery as innocents are: p_max ≥ gate."""
-    return np.ones(len(p_max), dtype=bool) if gate is None else p_max >= gate
+def gated_queries(p_max: Scores, gate: float | None, like_real: Flags | None = None) -> Flags:
+    """Which queries are as close to the gallery as innocents are, p_max ≥ gate, and look like real clips."""
+    close = np.ones(len(p_max), dtype=bool) if gate is None else p_max >= gate
+    return close if like_real is None else close & like_real
 
 
 def most_hit(hits: np.ndarray, *, count: int) -> np.ndarray:

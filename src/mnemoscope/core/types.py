@@ -189,7 +189,9 @@ class Subgroup:
 class Recall:
     """Who was learned. ``gate`` is the logit a query needs to count, null in the ``paper`` preset.
 
-    ``known_share`` estimates the share of train patients that the generator draws from, misattributed clips taken out.
+    ``unlike_real`` synthetic clips do not count either: their novelty exceeds ``novelty_limit``, as that of noise does
+    (null where nobody looked). ``known_share`` estimates the share of train patients whom the generator draws
+    recognisably, clips taken for somebody else's and chance taken out.
     """
 
     gate: float | None
@@ -198,6 +200,8 @@ class Recall:
     learned_and_flagged: Count
     top_hits: list[TopHit]
     gated: Count = 0
+    novelty_limit: float | None = None
+    unlike_real: Count = 0
     matched: MatchedRecall | None = None
     curves: dict[str, RarefactionCurve] = field(default_factory=dict)
     chao1: Estimate | None = None

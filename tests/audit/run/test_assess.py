@@ -138,6 +138,22 @@ def test_noise_has_learned_nobody_and_each_null_has_its_reason(world: World) -> 
     assert everything.recall.learned > 0
 
 
+def test_clips_that_look_like_no_real_one_are_not_counted_however_close(world: World) -> None:
+    close = world.knowing(40)
+    novelty = np.where(close.clip < 30, 1.0, 50.0)
+    seen = replace(close, novelty=novelty)
+    world_seen = World()
+    world_seen.holdout = replace(world_seen.holdout, novelty=np.linspace(0.8, 1.2, len(world_seen.holdout.values)))
+    found = world_seen.assessed(seen)
+    assert (found.recall.unlike_real, found.recall.gated) == (10, 30)
+    assert found.recall.novelty_limit is not None
+    assert 1.2 < found.recall.novelty_limit < 50
+    assert found.privacy.flagged == 40
+    unseen = world.assessed(close)
+    assert (unseen.recall.novelty_limit, unseen.recall.gated) == (None, 40)
+    assert "too few train frames" in unseen.absent["recall.novelty_limit"]
+
+
 def test_order_of_suspects_changes_no_number(world: World, knowing: Assessed) -> None:
     drawn = World().knowing()
     order = np.random.default_rng(1).permutation(200)

@@ -9,10 +9,11 @@ import pandas as pd
 
 from mnemoscope.audit.copying import assign, authenticity, data_copying_test, nearer_to_train, partition
 from mnemoscope.audit.hubness import hit_skewness
-from mnemoscope.audit.known import known_share
+from mnemoscope.audit.known import chance_share, known_share
 from mnemoscope.audit.ledger import Ledger, exposure_p_values, hits_by_patient, patient_ledger
 from mnemoscope.audit.manifold import manifold
 from mnemoscope.audit.matching import Matches
+from mnemoscope.audit.novelty import novelty_limit, of_clips
 from mnemoscope.audit.privacy import privacy
 from mnemoscope.audit.rarefaction import curve_steps, matched_recall, rarefy
 from mnemoscope.audit.recall import Hits, count_hits, gated_queries, most_hit
@@ -25,7 +26,17 @@ from mnemoscope.audit.subgroups import subgroup_table
 from mnemoscope.audit.threshold import recall_gate, threshold_interval
 from mnemoscope.core.errors import TooFewSamples
 from mnemoscope.core.rng import generator
-from mnemoscope.core.types import CopyingTest, Estimate, Hubness, Manifold, Privacy, RarefactionCurve, Recall, TopHit
+from mnemoscope.core.types import (
+    CopyingTest,
+    Estimate,
+    Flags,
+    Hubness,
+    Manifold,
+    Privacy,
+    RarefactionCurve,
+    Recall,
+    TopHit,
+)
 from mnemoscope.data.manifest import COLUMNS
 from mnemoscope.latents.features import FrameFeatures
 from mnemoscope.search import WeightedL1
@@ -47,6 +58,15 @@ class Clips:
 
 
 @dataclass(frozen=True)
+class LikeReal:
+    """Which queries look like real clips at all; None where nobody looked, or every query counts as in the paper."""
+
+    limit: float | None = None
+    synthetic: Flags | None = None
+    holdout: Flags | None = None
+
+
+@dataclass(frozen=True)
 class Assessed:
     """Privacy, recall and ledger, with what they were computed from; ``absent`` says why a number is None."""
 
@@ -55,6 +75,7 @@ class Assessed:
     ledger: Ledger
     compared: Compared
     gate: float | None
+    like_real: LikeReal
     absent: Absent
 
 
@@ -73,11 +94,29 @@ def assess(features: SetFeatures, clips: Clips, head: WeightedL1, *, config: Aud
     private = _privacy(compared, features, clips, head, config, absent)
     innocent = compared.holdout.p_max
     gate = None if config.gate_percentile is None else recall_gate(innocent, percentile=config.gate_percentile)
+    like_real = LikeReal() if gate is None else _like_real(features, absent)
     hits = count_hits(
-        compared.synthetic.nearest, compared.synthetic.p_max, n_gallery=len(owner), tau=private.tau, gate=gate
+        compared.synthetic.nearest,
+        compared.synthetic.p_max,
+        n_gallery=len(owner),
+        tau=private.tau,
+        gate=gate,
+        like_real=like_real.synthetic,
     )
-    recall = _recall(compared, features, clips, head, hits, gate, config, absent)
-    return Assessed(private, recall, _ledger(compared, owner, hits, private.tau), compared, gate, absent)
+    recall = _recall(compared, features, clips, head, hits, gate, like_real, private.tau, config, absent)
+    return Assessed(private, recall, _ledger(compared, owner, hits, private.tau), compared, gate, like_real, absent)
+
+
+def _like_real(features: SetFeatures, absent: Absent) -> LikeReal:
+    synthetic, holdout = features.synthetic.novelty, features.holdout.novelty
+    if synthetic is None or holdout is None:
+        absent["recall.novelty_limit"] = "whether clips look like real ones was not measured: too few train frames"
+        return LikeReal()
+    of_holdout = of_clips(holdout, features.holdout.clip)
+    limit = attempt(absent, "recall.novelty_limit", lambda: novelty_limit(of_holdout))
+    if limit is None:
+        return LikeReal()
+    return LikeReal(limit, of_clips(synthetic, features.synthetic.clip) <= limit, of_holdout <= limit)
 
 
 def _privacy(
@@ -131,13 +170,18 @@ def _recall(
     head: WeightedL1,
     hits: Hits,
     gate: float | None,
+    like_real: LikeReal,
+    tau: float,
     config: AuditConfig,
     absent: Absent,
 ) -> Recall:
     gallery = len(clips.train)
     gated = {
-        name: gated_queries(found.p_max, gate)
-        for name, found in (("synthetic", compared.synthetic), ("holdout", compared.holdout))
+        name: gated_queries(found.p_max, gate, like)
+        for name, found, like in (
+            ("synthetic", compared.synthetic, like_real.synthetic),
+            ("holdout", compared.holdout, like_real.holdout),
+        )
     }
     innocent = np.bincount(compared.holdout.nearest[gated["holdout"]], minlength=gallery)
 
@@ -154,6 +198,8 @@ def _recall(
         learned_and_flagged=int(hits.learned_and_flagged.sum()),
         top_hits=_top_hits(hits, clips.train),
         gated=int(gated["synthetic"].sum()),
+        novelty_limit=like_real.limit,
+        unlike_real=0 if like_real.synthetic is None else int((~like_real.synthetic).sum()),
         matched=number(
             "matched",
             lambda: matched_recall(
@@ -171,7 +217,7 @@ def _recall(
         coverage_goodturing=number("coverage_goodturing", lambda: good_turing_coverage(hits.all)),
         irs=irs,
         irs_adjusted=None if irs is None else number("irs_adjusted", lambda: irs_adjusted(irs, own)),
-        known_share=number("known_share", lambda: _known(compared, clips, hits.all, innocent)),
+        known_share=number("known_share", lambda: _known(compared, clips, hits.flagged, innocent, tau)),
         manifold=number("manifold", lambda: _manifold(features, head, seed=config.seed)),
         hubness=number("hubness", lambda: _hubness(compared, hits.all, gated["synthetic"])),
         subgroups=subgroup_table(
@@ -189,7 +235,8 @@ def _curve(hits: np.ndarray, found: Matches) -> RarefactionCurve:
     return rarefy(hits, curve_steps(len(found.p_max)), n_queries=len(found.p_max))
 
 
-def _known(compared: Compared, clips: Clips, hits: np.ndarray, innocent: np.ndarray) -> Estimate:
+def _known(compared: Compared, clips: Clips, flagged_hits: np.ndarray, innocent: np.ndarray, tau: float) -> Estimate:
+    """From flagged clips alone: of those below tau nobody can tell knowing from chance."""
     identified = compared.train.identified
     if len(identified) == 0:
         raise TooFewSamples(
@@ -197,8 +244,15 @@ def _known(compared: Compared, clips: Clips, hits: np.ndarray, innocent: np.ndar
             "somebody else's; found none; name the patients' column (--set table.patient=…)"
         )
     _, code = np.unique(clips.train["patient_id"].to_numpy(), return_inverse=True)
-    by_patient = [np.bincount(code, weights=counts).astype(np.int64) for counts in (hits, innocent)]
-    share = known_share(by_patient[0], null_hits=by_patient[1], misattributed_share=float(1 - identified.mean()))
+    by_patient = [np.bincount(code, weights=counts).astype(np.int64) for counts in (flagged_hits, innocent)]
+    by_chance = chance_share(
+        flagged=int((compared.synthetic.p_max > tau).sum()),
+        n_synthetic=len(compared.synthetic.p_max),
+        innocents_above=int((compared.holdout.p_max > tau).sum()),
+        n_holdout=len(compared.holdout.p_max),
+    )
+    misattributed = max(by_chance, float(1 - identified.mean()))
+    share = known_share(by_patient[0], null_hits=by_patient[1], misattributed_share=misattributed)
     if share.high - share.low > VAGUE:
         raise TooFewSamples(
             f"the known share could be anything from {share.low:.0%} to {share.high:.0%}: the hits do not tell a few "

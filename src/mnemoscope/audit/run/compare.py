@@ -41,7 +41,6 @@ class Compared:
         synthetic_holdout: synthetic clips in the holdout.
         train: train clips among themselves.
         synthetic_uncrowded: in the train gallery, hub-corrected; p_max is then no logit.
-        holdout_uncrowded: likewise.
     """
 
     synthetic: Matches
@@ -49,7 +48,6 @@ class Compared:
     synthetic_holdout: Matches
     train: TrainNeighbours
     synthetic_uncrowded: Matches
-    holdout_uncrowded: Matches
 
 
 def compare(features: SetFeatures, train_patient: np.ndarray, head: WeightedL1, *, device: str = "cpu") -> Compared:
@@ -76,7 +74,6 @@ def compare(features: SetFeatures, train_patient: np.ndarray, head: WeightedL1, 
         synthetic_holdout=matches(features.synthetic, features.holdout, head, device=device),
         train=train,
         synthetic_uncrowded=uncrowded(features.synthetic),
-        holdout_uncrowded=uncrowded(features.holdout),
     )
 
 

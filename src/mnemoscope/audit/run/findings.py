@@ -96,10 +96,11 @@ def find(scene: Scene) -> Finished:
         probes=attempt(absent, "probes", lambda: _probes(scene)),
         consistency=None if watched is None else _consistency(features, watched, head, config, absent),
         labels=attempt(absent, "labels", lambda: together.labelled(clips.synthetic, scene.synthetic_files, config)),
-        verdict=decide(sizes, verified, private, power, exact_copies=_exact_copies(scene), not_tested=["-"]),
+        verdict=decide(sizes, verified, private, power, exact_copies=_exact_copies(scene), not_tested=[]),
         gallery=_gallery(scene),
         absent=absent,
     )
+    # What was not tested follows from everything else.
     result = replace(result, verdict=replace(result.verdict, not_tested=not_tested(result)))
     return _finished(scene, result, assessed, clips, looked)
 
@@ -232,6 +233,7 @@ def _finished(scene: Scene, result: AuditResult, assessed: Assessed, clips: Clip
             tau=tau,
             gate=assessed.gate,
             exchangeable=exchangeable,
+            like_real=getattr(assessed.like_real, name),
         ).assign(ssim=ssim)
 
     return Finished(

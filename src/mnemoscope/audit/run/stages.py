@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -9,17 +10,18 @@ import numpy as np
 import pandas as pd
 
 from mnemoscope.audit.matching import Matches, best_frame_pairs
+from mnemoscope.audit.novelty import novelty, real_frames
 from mnemoscope.audit.run.settings import AuditConfig, frame_limit
 from mnemoscope.audit.run.together import Watched, successive
 from mnemoscope.core.config import build, merged
-from mnemoscope.core.errors import CorruptFile, InputError, Mismatch
+from mnemoscope.core.errors import CorruptFile, InputError, Mismatch, TooFewSamples
 from mnemoscope.core.files import folder_fingerprint, whole_file
 from mnemoscope.core.progress import Progress
 from mnemoscope.core.provenance import Run
 from mnemoscope.data.alter import alteration
 from mnemoscope.data.manifest import Manifest
 from mnemoscope.latents.encode import FrameEncoder, PixelEncoder, encode_set
-from mnemoscope.latents.features import FrameFeatures, extract_features
+from mnemoscope.latents.features import FrameFeatures, Measure, extract_features, looks, strided_frames
 from mnemoscope.latents.scaling import Scaling
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.reid import ReidModel, load_reid
@@ -28,6 +30,7 @@ from mnemoscope.search import Head, nearest
 from mnemoscope.training.reid import PRESETS, ReidTraining, train_reid
 
 VERIFICATION_FRAMES = 4
+NOVELTY_FRAMES = 4000
 
 
 def make_encoder(config: AuditConfig) -> FrameEncoder:
@@ -174,8 +177,9 @@ def features(
     }
 
     def made() -> Iterator[tuple[str, FrameFeatures]]:
+        measure = novelty_measure(real)
         for name, (store, clips, count) in wanted.items():
-            yield name, extract_features(store, clips, model.embed, frames_per_clip=count)
+            yield name, extract_features(store, clips, model.embed, frames_per_clip=count, measure=measure)
         if watched is not None:
             for name, store, clips in (("real", real, watched.real), ("synthetic", synthetic, watched.synthetic)):
                 yield f"watched_{name}", successive(store, clips, watched.frames, model.embed)
@@ -183,15 +187,28 @@ def features(
     def make(folder: Path) -> None:
         for name, part in made():
             with whole_file(folder / f"{name}.npz") as temporary, temporary.open("wb") as file:
-                np.savez(file, values=part.values, clip=part.clip, frame=part.frame)
+                np.savez(file, **{name: value for name, value in vars(part).items() if value is not None})
 
     inputs = {
         "model": model_key,
         "stores": [real.fingerprint, synthetic.fingerprint],
         "frames": [train, query],
+        "novelty": NOVELTY_FRAMES,
         "watched": None if watched is None else [watched.frames, *watched.clip_ids()],
     }
     return load_features(run.stage("features", inputs, make))
+
+
+def novelty_measure(real: LatentStore) -> Measure | None:
+    """How little frames look like those of train, by up to ``NOVELTY_FRAMES`` of these; None if there are too few."""
+    first, count = (real.of_split("train")[name].to_numpy() for name in ("first_frame", "n_frames"))
+    numbers = np.concatenate([f + strided_frames(int(n), 4) for f, n in zip(first, count, strict=True)])
+    chosen = numbers[np.unique(np.linspace(0, len(numbers) - 1, NOVELTY_FRAMES).round().astype(int))]
+    try:
+        space = real_frames(looks(real.frames(chosen), real.record.scaling))
+    except TooFewSamples:
+        return None
+    return partial(novelty, real=space)
 
 
 def load_features(folder: Path) -> SetFeatures:
@@ -203,8 +220,8 @@ def _load_features(path: Path) -> FrameFeatures:
     try:
         # Opened here, because NumPy leaves a file open that turns out to be damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return FrameFeatures(arrays["values"], arrays["clip"], arrays["frame"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            return FrameFeatures(**{name: arrays[name] for name in arrays.files})
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
         raise CorruptFile(f"{path}: damaged ({error}); delete {path.parent} and run the same command again") from error
 
 

@@ -20,6 +20,7 @@ def query_table(
     tau: float,
     gate: float | None,
     exchangeable: bool,
+    like_real: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """``samples.parquet`` and ``holdout.parquet``.
 
@@ -30,10 +31,11 @@ def query_table(
         p_max_holdout: reference of the conformal p-value.
         tau: threshold of the flag.
         gate: threshold of counting as having learned.
+        like_real: queries that look like real clips, (N,); None where nobody looked.
         exchangeable: whether the queries are the holdout itself, whose p-values leave the clip itself out.
     """
     nearest = train.iloc[matches.nearest].reset_index(drop=True)
-    gated = gated_queries(matches.p_max, gate)
+    gated = gated_queries(matches.p_max, gate, like_real)
     own = 1.0 if exchangeable else 0.0
     size = len(p_max_holdout)
     p = (conformal_p(matches.p_max, p_max_holdout) * (1 + size) - own) / (1 + size - own)
