@@ -58,6 +58,7 @@ N_FRESH, N_KNOWN, N_NOISE = 400, 600, 100
 KNOWN_SHARES = (0.1, 0.3, 0.6)
 LADDER_COPIES = 400
 PAPER_EPOCHS = 40
+PAIRS_EPOCHS = 400
 CONFIG = AuditConfig(ladder_copies=LADDER_COPIES, ef_reader="phantom")
 
 
@@ -202,17 +203,26 @@ def _methods(folder: Run, model: ReidModel) -> list[methods.Scored]:
     paper = methods.Method(
         "paper", real, vae, load_reid(paper_folder / "model"), folder_fingerprint(paper_folder / "model")
     )
+    pairs_folder = folder.stage("reid-pairs", {"store": real.fingerprint, "epochs": PAIRS_EPOCHS}, _train_pairs)
+    pairs = methods.Method(
+        "paper's pairs, compact network",
+        real,
+        vae,
+        load_reid(pairs_folder / "model"),
+        folder_fingerprint(pairs_folder / "model"),
+    )
     pixels = LatentStore(folder.stage("pixels", {"store": real.fingerprint}, _encode_pixels))
     listed = [
         default,
         methods.correlated(default, "default features, correlation"),
         paper,
         methods.correlated(paper, "paper features, correlation"),
+        pairs,
         methods.pixel_method(pixels),
     ]
     return [
         methods.score(
-            Run(OUT / "methods" / str(number), command="ladder", identity={}, config={}, seed=0),
+            Run(OUT / "methods" / method.name.replace(" ", "-"), command="ladder", identity={}, config={}, seed=0),
             method,
             files,
             CONFIG,
@@ -227,6 +237,15 @@ def _train_paper(folder: Path) -> None:
     recipe = paper_training(space="latent", channels=real.frame_shape[0])
     loop = recipe.loop.model_copy(update={"epochs": PAPER_EPOCHS, "batch_size": 256})
     train_reid(real, recipe.model_copy(update={"loop": loop}), folder, seed=0)
+
+
+def _train_pairs(folder: Path) -> None:
+    """The paper's pairs and free head with the default's network, which trains in minutes."""
+    real, _ = _real()
+    recipe = paper_training(space="latent", channels=real.frame_shape[0])
+    architecture = recipe.architecture.model_copy(update={"backbone": "compact", "stem": "dense"})
+    loop = recipe.loop.model_copy(update={"epochs": PAIRS_EPOCHS, "batch_size": 256, "patience_epochs": 100})
+    train_reid(real, recipe.model_copy(update={"architecture": architecture, "loop": loop}), folder, seed=0)
 
 
 def _encode_pixels(folder: Path) -> None:
