@@ -94,8 +94,13 @@ def test_the_known_optimum_is_reached(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("step", [0, 2, 3, 7])
-def test_a_killed_training_goes_on_to_the_same_numbers(tmp_path: Path, every: int, step: int) -> None:
-    config = with_changes(checkpoint_every_steps=every, schedule="cosine", warmup_steps=2, clip_gradient_norm=0.5)
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_killed_training_goes_on_to_the_same_numbers(
+    tmp_path: Path, every: int, step: int, ema_decay: float | None
+) -> None:
+    config = with_changes(
+        checkpoint_every_steps=every, schedule="cosine", warmup_steps=2, clip_gradient_norm=0.5, ema_decay=ema_decay
+    )
     whole, state = trained(tmp_path / "whole", config)
     killed(tmp_path / "killed", config, step)
     again, resumed = trained(tmp_path / "killed", config)
@@ -105,6 +110,29 @@ def test_a_killed_training_goes_on_to_the_same_numbers(tmp_path: Path, every: in
     assert untimed(resumed.history) == untimed(state.history)
     assert log_rows(tmp_path / "killed") == log_rows(tmp_path / "whole")
     assert (resumed.step, resumed.best_epoch, resumed.best_loss) == (STEPS, state.best_epoch, state.best_loss)
+
+
+def test_the_kept_network_is_the_moving_average_of_the_weights(tmp_path: Path) -> None:
+    """Decay after step t (from 0) is 1 − (1 + t)^−0.75, at most ``ema_decay``; the first step replaces the start."""
+    plain = [
+        trained(tmp_path / f"{epochs}", with_changes(epochs=epochs, batch_size=10, keep="last"))[0].network[1].weight
+        for epochs in range(1, 4)
+    ]
+    decays = [min(0.5, 1 - (1 + t) ** -0.75) for t in range(3)]
+    expected = torch.zeros_like(plain[0])
+    for decay, weight in zip(decays, plain, strict=True):
+        expected = decay * expected + (1 - decay) * weight.detach()
+    averaged, _ = trained(tmp_path / "ema", with_changes(epochs=3, batch_size=10, keep="last", ema_decay=0.5))
+    torch.testing.assert_close(averaged.network[1].weight.detach(), expected)
+    own = loop.load_checkpoint(tmp_path / "ema" / CHECKPOINT)["network"]["1.weight"]
+    torch.testing.assert_close(own, plain[-1].detach())
+
+
+def test_the_last_network_is_kept_where_asked(tmp_path: Path) -> None:
+    best, _ = trained(tmp_path / "best", val_losses=[1.0, 2.0, 3.0])
+    last, _ = trained(tmp_path / "last", with_changes(keep="last"), val_losses=[1.0, 2.0, 3.0])
+    assert_same_weights(best.network.state_dict(), best.weights_at_validation[0])
+    assert_same_weights(last.network.state_dict(), last.weights_at_validation[2])
 
 
 def test_a_training_killed_again_and_again_ends_the_same(tmp_path: Path) -> None:
@@ -232,6 +260,8 @@ CHANGES: dict[str, Any] = {
     "clip_gradient_norm": 0.2,
     "patience_epochs": 1,
     "precision": "bf16",
+    "ema_decay": 0.5,
+    "keep": "last",
     "checkpoint_every_steps": 2,
 }
 
@@ -240,7 +270,7 @@ def trace(folder: Path, config: LoopConfig) -> tuple[object, ...]:
     saved_at: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "save_checkpoint", lambda _, state: saved_at.append(state["state"]["step"]))
-        task, state = trained(folder, config, val_losses=[2, 2, 1, 1])
+        task, state = trained(folder, config, val_losses=[1, 2, 2, 2])
     return untimed(state.history), saved_at, task.network[1].weight.tolist()
 
 

@@ -20,6 +20,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
+from diffusers.training_utils import EMAModel
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -55,6 +56,9 @@ class LoopConfig(Config):
         clip_gradient_norm: global norm to clip to; None does not clip.
         patience_epochs: stop when validation has not improved for so long; None never stops early.
         precision: ``no`` is float32.
+        ema_decay: validate and keep an exponential moving average of the weights, of this decay after a warm-up;
+            None keeps the weights themselves.
+        keep: the network of the ``best`` validation loss, or the ``last``.
         checkpoint_every_steps: a killed training loses at most this many steps.
     """
 
@@ -68,6 +72,8 @@ class LoopConfig(Config):
     clip_gradient_norm: float | None = Field(None, gt=0)
     patience_epochs: int | None = Field(None, ge=1)
     precision: Literal["no", "bf16", "fp16"] = "no"
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    keep: Literal["best", "last"] = "best"
     checkpoint_every_steps: int = Field(500, ge=1)
 
 
@@ -155,7 +161,8 @@ def _train(
     task: Task, config: LoopConfig, out: Path, seed: int, accelerator: Accelerator, progress: Progress
 ) -> TrainingState:
     objective, optimizer = accelerator.prepare(_Objective(task), _optimizer(task.network, config))
-    state = _resume(out, accelerator, task.network, optimizer)
+    average = _average(task.network, config, accelerator.device)
+    state = _resume(out, accelerator, task.network, optimizer, average)
     per_epoch = math.ceil(task.examples() / config.batch_size)
     with _board(out, state, accelerator) as board:
         while state.epoch < config.epochs and not _out_of_patience(state, config):
@@ -163,11 +170,14 @@ def _train(
             task.network.train()
             for batch in _batches(task, config, state, seed, accelerator):
                 _step(config, state, accelerator, objective, optimizer, batch, per_epoch)
+                if average is not None:
+                    average.step(task.network.parameters())
                 progress("train", state.step, config.epochs * per_epoch, "step")
                 if state.step % config.checkpoint_every_steps == 0:
-                    _save(out, state, accelerator, task.network, optimizer)
-            _end_epoch(task, out, state, accelerator, board, per_epoch, started)
-            _save(out, state, accelerator, task.network, optimizer)
+                    _save(out, state, accelerator, task.network, optimizer, average)
+            with _averaged(task.network, average):
+                _end_epoch(task, config, out, state, accelerator, board, per_epoch, started)
+            _save(out, state, accelerator, task.network, optimizer, average)
     accelerator.wait_for_everyone()
     _load_best(task.network, out / BEST)
     accelerator.free_memory()
@@ -203,6 +213,29 @@ def _optimizer(network: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     trainable = [p for p in network.parameters() if p.requires_grad]
     return kind(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _average(network: nn.Module, config: LoopConfig, device: torch.device) -> EMAModel | None:
+    """The moving average of the weights; its warm-up forgets the first, random ones."""
+    if config.ema_decay is None:
+        return None
+    average = EMAModel(network.parameters(), decay=config.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
+    average.to(device)
+    return average
+
+
+@contextmanager
+def _averaged(network: nn.Module, average: EMAModel | None) -> Iterator[None]:
+    """The network with averaged weights inside the block, and its own ones after it."""
+    if average is None:
+        yield
+        return
+    average.store(network.parameters())
+    average.copy_to(network.parameters())
+    try:
+        yield
+    finally:
+        average.restore(network.parameters())
 
 
 def learning_rate(config: LoopConfig, step: int, total_steps: int) -> float:
@@ -259,6 +292,7 @@ def _step(
 
 def _end_epoch(
     task: Task,
+    config: LoopConfig,
     out: Path,
     state: TrainingState,
     accelerator: Accelerator,
@@ -276,7 +310,7 @@ def _end_epoch(
         state.best_loss, state.best_epoch = figures["loss"], state.epoch
     state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
     if board is not None:
-        _write_epoch(out, state, board, best=task.network if improved else None)
+        _write_epoch(out, state, board, best=task.network if improved or config.keep == "last" else None)
     log.info("epoch %d: %s", row["epoch"], {k: round(v, 5) for k, v in row.items() if k != "epoch"})
 
 
@@ -319,7 +353,12 @@ def _plain(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _save(
-    out: Path, state: TrainingState, accelerator: Accelerator, network: nn.Module, optimizer: torch.optim.Optimizer
+    out: Path,
+    state: TrainingState,
+    accelerator: Accelerator,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: EMAModel | None,
 ) -> None:
     if not accelerator.is_main_process:
         return
@@ -330,12 +369,19 @@ def _save(
             "network": _plain(network),
             "optimizer": optimizer.state_dict(),
             "scaler": scaler,
+            "average": average.state_dict() if average is not None else {},
             "state": dict(state.__dict__),
         },
     )
 
 
-def _resume(out: Path, accelerator: Accelerator, network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+def _resume(
+    out: Path,
+    accelerator: Accelerator,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: EMAModel | None,
+) -> TrainingState:
     if not (out / CHECKPOINT).exists():
         return TrainingState()
     saved = load_checkpoint(out / CHECKPOINT)
@@ -344,6 +390,9 @@ def _resume(out: Path, accelerator: Accelerator, network: nn.Module, optimizer: 
         optimizer.load_state_dict(saved["optimizer"])
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(saved["scaler"])
+        if average is not None:
+            average.load_state_dict(saved["average"])
+            average.to(accelerator.device)
         state = TrainingState(**saved["state"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CorruptFile(
