@@ -14,7 +14,11 @@ from mnemoscope.core.provenance import Run
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.device import usable_device
 from mnemoscope.models.reid import ReidModel
+from mnemoscope.training import lidm as lidm_training
+from mnemoscope.training import lvdm as lvdm_training
+from mnemoscope.training.lidm import LidmTraining, train_lidm
 from mnemoscope.training.loop import TrainingState
+from mnemoscope.training.lvdm import LvdmTraining, train_lvdm
 from mnemoscope.training.reid import PRESETS, ReidTraining, train_reid
 from mnemoscope.training.vae import VaeTraining, train_vae
 
@@ -52,6 +56,48 @@ class VaeConfig(Config):
     vae: VaeTraining = VaeTraining()
     seed: int = 0
     device: str = "cpu"
+
+
+class LidmConfig(Config):
+    """Training of a latent image diffusion model.
+
+    Attributes:
+        preset: small (trains on two cores), or paper.
+        lidm: changes to the preset's recipe, such as lidm.loop.epochs=20.
+        seed: of frames, order, noise and weights.
+        device: torch device.
+    """
+
+    preset: lidm_training.Preset = "small"
+    lidm: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+    device: str = "cpu"
+
+    def recipe(self) -> LidmTraining:
+        """The resolved recipe."""
+        preset = lidm_training.PRESETS[self.preset]()
+        return build(LidmTraining, merged(preset.model_dump(), self.lidm), prefix="lidm.")
+
+
+class LvdmConfig(Config):
+    """Training of a latent video diffusion model.
+
+    Attributes:
+        preset: small (trains on two cores), or paper.
+        lvdm: changes to the preset's recipe, such as lvdm.window_frames=32.
+        seed: of windows, order, noise and weights.
+        device: torch device.
+    """
+
+    preset: lvdm_training.Preset = "small"
+    lvdm: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+    device: str = "cpu"
+
+    def recipe(self) -> LvdmTraining:
+        """The resolved recipe."""
+        preset = lvdm_training.PRESETS[self.preset]()
+        return build(LvdmTraining, merged(preset.model_dump(), self.lvdm), prefix="lvdm.")
 
 
 def train_reid_model(
@@ -98,6 +144,32 @@ def train_vae_model(
         return train_vae(frames, config.vae, folder, seed=config.seed, device=device, progress=progress)[1]
 
     return _stage("vae", [frames], Path(out), config, config.vae, make) / "model"
+
+
+def train_lidm_model(
+    *, store: Path | str, out: Path | str, config: LidmConfig | None = None, progress: Progress = unwatched
+) -> Path:
+    """Trains a latent image diffusion model on a latent store, into ``out / "lidm" / "model"``, or goes on with it."""
+    config = config or LidmConfig()
+    latents, recipe, device = LatentStore(Path(store)), config.recipe(), usable_device(config.device)
+
+    def make(folder: Path) -> TrainingState:
+        return train_lidm(latents, recipe, folder, seed=config.seed, device=device, progress=progress)[1]
+
+    return _stage("lidm", [latents], Path(out), config, recipe, make) / "model"
+
+
+def train_lvdm_model(
+    *, store: Path | str, out: Path | str, config: LvdmConfig | None = None, progress: Progress = unwatched
+) -> Path:
+    """Trains a latent video diffusion model on a latent store, into ``out / "lvdm" / "model"``, or goes on with it."""
+    config = config or LvdmConfig()
+    latents, recipe, device = LatentStore(Path(store)), config.recipe(), usable_device(config.device)
+
+    def make(folder: Path) -> TrainingState:
+        return train_lvdm(latents, recipe, folder, seed=config.seed, device=device, progress=progress)[1]
+
+    return _stage("lvdm", [latents], Path(out), config, recipe, make) / "model"
 
 
 def _stage(
@@ -190,6 +262,62 @@ def vae(
             show_plan(config, {"store": store, "out": out})
             return
         _say(train_vae_model(store=store, out=out, config=config, progress=progress), as_json)
+
+
+@command.command()
+@_STORE
+@_OUT
+@settings(LidmConfig)
+def lidm(
+    store: Path,
+    out: Path,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    verbose: bool,
+    given: dict[str, Any],
+) -> None:
+    """Train a latent image diffusion model on the train clips of a latent store.
+
+    \b
+    Example: mnemoscope train lidm --store runs/real-latents --out runs/lidm
+    """
+    with answering(verbose=verbose) as progress:
+        config = resolved(LidmConfig, config_file=config_file, assignments=assignments, given=given)
+        if dry_run:
+            recipe = config.recipe().model_dump(mode="json")
+            show_plan(config.model_copy(update={"lidm": recipe}), {"store": store, "out": out})
+            return
+        _say(train_lidm_model(store=store, out=out, config=config, progress=progress), as_json)
+
+
+@command.command()
+@_STORE
+@_OUT
+@settings(LvdmConfig)
+def lvdm(
+    store: Path,
+    out: Path,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    verbose: bool,
+    given: dict[str, Any],
+) -> None:
+    """Train a latent video diffusion model, conditioned on a frame and EF, on the train clips of a latent store.
+
+    \b
+    Example: mnemoscope train lvdm --store runs/real-latents --out runs/lvdm --set lvdm.window_frames=32
+    """
+    with answering(verbose=verbose) as progress:
+        config = resolved(LvdmConfig, config_file=config_file, assignments=assignments, given=given)
+        if dry_run:
+            recipe = config.recipe().model_dump(mode="json")
+            show_plan(config.model_copy(update={"lvdm": recipe}), {"store": store, "out": out})
+            return
+        _say(train_lvdm_model(store=store, out=out, config=config, progress=progress), as_json)
 
 
 def _say(model: Path, as_json: bool) -> None:

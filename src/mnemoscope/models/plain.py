@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from mnemoscope.core.errors import CorruptFile
 
@@ -39,3 +42,24 @@ def read_plain(path: Path) -> Any:
     except _DAMAGED as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CorruptFile(f"{path}: expected tensors that load without running code, got: {reason}") from error
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A network's weights by name, from ``.safetensors`` or what ``torch.save`` wrote, onto the CPU.
+
+    Raises:
+        CorruptFile: if the file is missing, damaged, or not a dictionary of tensors.
+    """
+    state: Any = _read_safetensors(path) if path.suffix == ".safetensors" else read_plain(path)
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise CorruptFile(f"{path}: expected a dictionary of tensors; save network.state_dict() alone")
+    return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CorruptFile(f"{path}: expected a readable safetensors file, got: {error}") from error

@@ -21,7 +21,7 @@ from mnemoscope.core.errors import ConfigError, CorruptFile, DegenerateValues, M
 from mnemoscope.core.files import read_json, whole_folder, write_json
 from mnemoscope.latents.scaling import Scaling, ScalingMode
 from mnemoscope.latents.store import LatentStore, Space
-from mnemoscope.models.plain import read_plain
+from mnemoscope.models.plain import read_state
 from mnemoscope.search import WeightedL1
 
 Backbone = Literal["resnet50", "small", "compact"]
@@ -280,7 +280,7 @@ def load_published_checkpoint(network: Reid, path: Path) -> None:
             f"{path}: a published checkpoint needs a free head, the network has a monotone one; choose --preset paper "
             f"or --set reid.architecture.head=free"
         )
-    _load_strictly(network, _read_state(path), path)
+    _load_strictly(network, read_state(path), path)
 
 
 def load_imagenet_weights(network: Reid, path: Path) -> None:
@@ -292,27 +292,11 @@ def load_imagenet_weights(network: Reid, path: Path) -> None:
     Raises:
         CorruptFile: if names or shapes are not those of a ResNet-50.
     """
-    state, own = _read_state(path), network.model.state_dict()
+    state, own = read_state(path), network.model.state_dict()
     replaced = {"fc.weight", "fc.bias"}
     if "conv1.weight" in state and state["conv1.weight"].shape != own["conv1.weight"].shape:
         replaced.add("conv1.weight")
     _load_strictly(network.model, state | {name: own[name] for name in replaced}, path)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    state: Any = _read_safetensors(path) if path.suffix == ".safetensors" else read_plain(path)
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CorruptFile(f"{path}: expected a dictionary of tensors; save network.state_dict() alone")
-    return state
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CorruptFile(f"{path}: expected a readable safetensors file, got: {error}") from error
 
 
 def _load_strictly(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -1,6 +1,8 @@
 """The VAE between pixels and latents: any diffusers ``AutoencoderKL``, used frame by frame."""
 
+import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +18,8 @@ from mnemoscope.core.rng import generator
 from mnemoscope.latents.scaling import pixels_to_unit, unit_to_pixels
 from mnemoscope.latents.store import Space
 
+log = logging.getLogger(__name__)
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Posterior = Literal["mean", "sample"]
 
@@ -28,17 +32,30 @@ _UNFIT = (AttributeError, LookupError, OSError, RuntimeError, SafetensorError, T
 _SAVE_AGAIN = "save it again with save_pretrained"
 
 
-def small_vae(*, channels: tuple[int, ...] = (16, 16, 64, 64)) -> AutoencoderKL:
-    """A VAE of a few MB for gray frames: f = 8, four latent channels, 112×112 → 4×14×14, no attention."""
+def frame_vae(
+    *,
+    image_channels: int = 1,
+    channels: tuple[int, ...] = (16, 16, 64, 64),
+    blocks: int = 1,
+    norm_groups: int = 4,
+) -> AutoencoderKL:
+    """A VAE without attention, four latent channels; as it stands a few MB, for gray frames: 112×112 → 4×14×14.
+
+    Args:
+        image_channels: 1 (gray) or 3.
+        channels: of each level, multiples of ``norm_groups``; every level but the first halves the frame.
+        blocks: residual blocks of each level of the encoder; the decoder has one more.
+        norm_groups: groups of the normalisation.
+    """
     return AutoencoderKL(
-        in_channels=1,
-        out_channels=1,
+        in_channels=image_channels,
+        out_channels=image_channels,
         down_block_types=("DownEncoderBlock2D",) * len(channels),
         up_block_types=("UpDecoderBlock2D",) * len(channels),
         block_out_channels=channels,
-        layers_per_block=1,
+        layers_per_block=blocks,
         latent_channels=4,
-        norm_num_groups=4,
+        norm_num_groups=norm_groups,
         mid_block_add_attention=False,
         sample_size=112,
     )
@@ -54,6 +71,10 @@ class Vae:
         precision: arithmetic; ``auto`` is bf16 where a GPU has it, else fp32.
         posterior: ``mean``, or a ``sample`` that depends on (seed, clip) only.
         seed: for ``sample``.
+
+    Attributes:
+        fell_to_float32: what was computed in float32 because half precision gave NaN or infinite values: a clip's id,
+            or ``decode``, each time it happened.
     """
 
     space: Space = "latent"
@@ -76,6 +97,7 @@ class Vae:
         self.device = device
         self.posterior = posterior
         self.seed = seed
+        self.fell_to_float32: list[str] = []
         self.fingerprint = value_fingerprint([fingerprint, posterior, seed if posterior == "sample" else None])
 
     @property
@@ -103,7 +125,15 @@ class Vae:
 
     @torch.inference_mode()
     def encode(self, frames: np.ndarray, *, clip_id: str) -> np.ndarray:
-        """uint8 frames (T, H, W) or (T, H, W, 3) to float16 latents (T, C, h, w), unscaled."""
+        """uint8 frames (T, H, W) or (T, H, W, 3) to float16 latents (T, C, h, w), unscaled.
+
+        A clip that half precision turns into NaN or infinite values is computed in float32 (``fell_to_float32``).
+        """
+        latents = self._finite(lambda: self._encode(frames, clip_id), what=clip_id)
+        with np.errstate(over="ignore"):  # the store refuses infinite latents, naming the clip
+            return latents.astype(np.float16)
+
+    def _encode(self, frames: np.ndarray, clip_id: str) -> np.ndarray:
         noise = generator(self.seed, "posterior", clip_id)
         blocks = []
         for first in range(0, len(frames), _BATCH_FRAMES):
@@ -113,21 +143,53 @@ class Vae:
             if self.posterior == "sample":
                 z += posterior.std.float().cpu().numpy() * noise.standard_normal(z.shape, dtype=np.float32)
             blocks.append(z)
-        with np.errstate(over="ignore"):  # the store refuses infinite latents, naming the clip
-            return np.concatenate(blocks).astype(np.float16)
+        return np.concatenate(blocks)
 
     @torch.inference_mode()
     def decode(self, latents: np.ndarray) -> np.ndarray:
-        """Unscaled latents (T, C, h, w) to uint8 frames (T, H, W) for a gray VAE, (T, H, W, 3) else."""
+        """Unscaled latents (T, C, h, w) to uint8 frames (T, H, W) for a gray VAE, (T, H, W, 3) else.
+
+        Latents that half precision turns into NaN or infinite pixels are decoded in float32 (``fell_to_float32``).
+
+        Raises:
+            DegenerateValues: if float32 gives such pixels too.
+        """
+        pixels = self._finite(lambda: self._decode(latents), what="decode")
+        if not np.isfinite(pixels).all():
+            raise DegenerateValues(
+                "the VAE decoded NaN or infinite pixels, in float32 too; encode the clips again, or choose another "
+                "VAE (--vae)"
+            )
+        frames = unit_to_pixels(pixels)
+        return frames[:, 0] if self.channels == 1 else frames.transpose(0, 2, 3, 1)
+
+    def _decode(self, latents: np.ndarray) -> np.ndarray:
         blocks = []
         for first in range(0, len(latents), _BATCH_FRAMES):
             z = torch.from_numpy(latents[first : first + _BATCH_FRAMES].astype(np.float32))
-            x = self.network.decode(z.to(self.device, self._torch_dtype)).sample.float().cpu().numpy()
-            if not np.isfinite(x).all():
-                raise DegenerateValues("the VAE decoded NaN or infinite pixels; use --precision fp32")
-            blocks.append(unit_to_pixels(x))
-        frames = np.concatenate(blocks)
-        return frames[:, 0] if self.channels == 1 else frames.transpose(0, 2, 3, 1)
+            x = self.network.decode(z.to(self.device, self._torch_dtype)).sample
+            blocks.append(x.float().cpu().numpy())
+        return np.concatenate(blocks)
+
+    def _finite(self, compute: Callable[[], np.ndarray], *, what: str) -> np.ndarray:
+        """Falls to float32 for this call alone, so that no result depends on what was computed before it."""
+        values = compute()
+        half = self._torch_dtype
+        if half == torch.float32 or np.isfinite(values).all():
+            return values
+        if not self.fell_to_float32:
+            log.warning("%s: NaN or infinite values in %s; such clips are computed in float32", what, half)
+        self.fell_to_float32.append(what)
+        self._use(torch.float32)
+        try:
+            return compute()
+        finally:
+            self._use(half)
+
+    def _use(self, dtype: torch.dtype) -> None:
+        self._torch_dtype = dtype
+        # torch's own method: diffusers' override warns about every change of precision.
+        nn.Module.to(self.network, dtype=dtype)
 
     def _input(self, frames: np.ndarray) -> torch.Tensor:
         planes = frames[:, None] if frames.ndim == 3 else frames.transpose(0, 3, 1, 2)

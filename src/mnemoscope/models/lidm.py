@@ -1,0 +1,122 @@
+"""LIDM: the latent image diffusion model, a diffusers ``UNet2DModel`` over single frames."""
+
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from diffusers import UNet2DModel
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from mnemoscope.core.config import Config
+from mnemoscope.core.errors import CorruptFile
+from mnemoscope.core.files import read_json
+from mnemoscope.models.generator import (
+    UNFIT,
+    GeneratorRecord,
+    generator_folder,
+    load_weights,
+    read_record,
+    save_generator,
+)
+
+
+class LidmArchitecture(Config):
+    """Sizes of the network; the defaults are the small preset's.
+
+    Attributes:
+        channels: of each level, from fine to coarse.
+        layers: residual blocks of a level.
+        attention: whether each level attends.
+        head_channels: channels of an attention head.
+    """
+
+    channels: tuple[int, ...] = (64, 128, 128)
+    layers: int = Field(1, ge=1)
+    attention: tuple[bool, ...] = (False, True, True)
+    head_channels: int = Field(32, ge=1)
+
+
+def paper_architecture() -> LidmArchitecture:
+    """About 73 M parameters.
+
+    Source: Dombrowski et al. 2024, section 3.
+    """
+    return LidmArchitecture(
+        channels=(128, 256, 256, 512), layers=2, attention=(True, True, True, False), head_channels=8
+    )
+
+
+class Lidm(nn.Module):
+    """Predicts v of noisy standardised latents; sides are padded to what the levels need and cut again.
+
+    Args:
+        unet: the diffusers network.
+    """
+
+    def __init__(self, unet: UNet2DModel) -> None:
+        super().__init__()
+        self.unet: Any = unet
+        self.multiple = 2 ** (len(unet.config["block_out_channels"]) - 1)
+        classes = unet.config["num_class_embeds"]
+        self.n_classes = int(classes) - 1 if classes else 0
+
+    def forward(
+        self, x: Float[Tensor, "B C h w"], t: Int[Tensor, " B"], classes: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B C h w"]:
+        """v of ``x`` at steps ``t`` (0–999); ``classes`` are numbers, the one after the last meaning *any*."""
+        if not self.n_classes:
+            classes = None  # every clip is of one kind
+        elif classes is None:
+            classes = t.new_full((len(x),), self.n_classes)
+        padded = pad_sides(x, self.multiple)
+        return self.unet(padded, t, class_labels=classes).sample[..., : x.shape[-2], : x.shape[-1]]
+
+
+def pad_sides(x: Tensor, multiple: int) -> Tensor:
+    """Adds zeros below and to the right until both sides (…, h, w) are multiples."""
+    return F.pad(x, (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple))
+
+
+def build_lidm(architecture: LidmArchitecture, *, frame_shape: tuple[int, int, int], n_classes: int = 0) -> Lidm:
+    """A fresh network for latents (C, h, w); with classes, one more stands for *any*."""
+    channels, height, width = frame_shape
+    multiple = 2 ** (len(architecture.channels) - 1)
+    unet = UNet2DModel(
+        sample_size=max(height + -height % multiple, width + -width % multiple),
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=architecture.channels,
+        layers_per_block=architecture.layers,
+        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in architecture.attention),
+        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(architecture.attention)),
+        attention_head_dim=architecture.head_channels,
+        norm_num_groups=16,
+        num_class_embeds=n_classes + 1 if n_classes else None,
+    )
+    return Lidm(unet)
+
+
+def save_lidm(folder: Path, network: Lidm, record: GeneratorRecord) -> None:
+    """Writes a LIDM; :func:`load_lidm` reads it."""
+    save_generator(folder, network.unet, record)
+
+
+def load_lidm(name: str | Path, *, device: str = "cpu") -> tuple[Lidm, GeneratorRecord]:
+    """A LIDM and its record: ``bundled`` or a folder.
+
+    Raises:
+        InputError: if there is none.
+        CorruptFile: if it is damaged.
+    """
+    folder = generator_folder(name, "lidm")
+    record = read_record(folder, "lidm")
+    try:
+        network = Lidm(UNet2DModel.from_config(read_json(folder / "unet" / "config.json")))
+    except UNFIT as error:
+        raise CorruptFile(
+            f"{folder}/unet/config.json: expected a UNet2DModel, found: {error}; train it again"
+        ) from error
+    load_weights(network.unet, folder)
+    return network.to(device).eval(), record

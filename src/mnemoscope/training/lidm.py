@@ -1,0 +1,170 @@
+"""Training the LIDM: random frames of train clips, v-prediction, a moving average of the weights."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from mnemoscope.core.config import Config
+from mnemoscope.core.progress import Progress, unwatched
+from mnemoscope.core.rng import generator
+from mnemoscope.latents.features import strided_frames
+from mnemoscope.latents.store import LatentStore
+from mnemoscope.models.generator import GeneratorRecord, noise_schedule
+from mnemoscope.models.initial import named_weights
+from mnemoscope.models.lidm import Lidm, LidmArchitecture, build_lidm, paper_architecture, save_lidm
+from mnemoscope.training.diffusion import class_numbers, drawn_noise, even_steps, mean_over, noisy, train_and_val
+from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, is_main_process, train
+
+_VAL_BLOCK = 128
+
+
+class LidmTraining(Config):
+    """A recipe for the latent image diffusion model.
+
+    Attributes:
+        architecture: the network.
+        frames_per_clip: random frames of each train clip in an epoch.
+        classes: column of the clip table (such as view, or clusters that were put there) to condition on.
+        class_dropout: share of draws that are told no class.
+        val_frames: number of val frames that validation looks at.
+        loop: length and speed.
+    """
+
+    architecture: LidmArchitecture = LidmArchitecture()
+    frames_per_clip: int = Field(16, ge=1)
+    classes: str | None = None
+    class_dropout: float = Field(0.1, ge=0, lt=1)
+    val_frames: int = Field(256, ge=1)
+    loop: LoopConfig = LoopConfig(
+        epochs=20,
+        batch_size=64,
+        learning_rate=1e-3,
+        optimizer="adamw",
+        weight_decay=1e-2,
+        schedule="cosine",
+        warmup_steps=100,
+        clip_gradient_norm=1.0,
+        ema_decay=0.999,
+        keep="last",
+    )
+
+
+def paper_training() -> LidmTraining:
+    """The paper's recipe: one random frame per clip, batches of 256, 500,000 steps for 7,465 clips.
+
+    Source: Dombrowski et al. 2024, section 3.
+    """
+    loop = LoopConfig(
+        epochs=16667,
+        batch_size=256,
+        learning_rate=3e-4,
+        optimizer="adamw",
+        weight_decay=1e-2,
+        clip_gradient_norm=1.0,
+        precision="fp16",
+        ema_decay=0.9999,
+        keep="last",
+        checkpoint_every_steps=5000,
+    )
+    return LidmTraining(architecture=paper_architecture(), frames_per_clip=1, loop=loop)
+
+
+PRESETS = {"small": LidmTraining, "paper": paper_training}
+Preset = Literal["small", "paper"]
+
+
+class LidmTask:
+    """The LIDM stage, as the training loop wants it."""
+
+    def __init__(self, network: Lidm, store: LatentStore, *, recipe: LidmTraining, seed: int) -> None:
+        self.network: nn.Module = network
+        self._recipe, self._seed, self._scaling = recipe, seed, store.record.scaling
+        self._schedule: Any = noise_schedule()
+        self._frames = store.frame_pool()
+        clips, val = train_and_val(store)
+        self._first, self._count = clips["first_frame"].to_numpy(), clips["n_frames"].to_numpy()
+        names, numbers = class_numbers(store.clips, recipe.classes)
+        self._classes = numbers[(store.clips["split"] == "train").to_numpy()]
+        self._any = len(names)
+        every = np.concatenate([np.arange(f, f + n) for f, n in zip(val["first_frame"], val["n_frames"], strict=True)])
+        self._val = every[strided_frames(len(every), recipe.val_frames)]
+
+    def examples(self) -> int:
+        """Some random frames of each clip."""
+        return len(self._first) * self._recipe.frames_per_clip
+
+    def batch(self, epoch: int, indices: np.ndarray) -> Batch:
+        """Standardised latents, noise, steps and classes."""
+        clip = indices % len(self._first)
+        draws = np.array([generator(self._seed, "lidm", epoch, int(i)).random(3) for i in indices])
+        numbers = self._first[clip] + (draws[:, 0] * self._count[clip]).astype(np.int64)
+        classes = np.where(draws[:, 2] < self._recipe.class_dropout, self._any, self._classes[clip])
+        noise = [
+            drawn_noise(self._seed, ("noise", epoch, int(i)), self._frames[numbers[:1]].shape[1:]) for i in indices
+        ]
+        return {
+            "x": self._tensor(numbers),
+            "noise": torch.from_numpy(np.stack(noise)),
+            "t": torch.from_numpy((draws[:, 1] * 1000).astype(np.int64)),
+            "classes": torch.from_numpy(classes),
+        }
+
+    def loss(self, network: nn.Module, batch: Batch, step: int) -> Tensor:
+        """Mean squared error of v."""
+        x, target = noisy(self._schedule, batch["x"], batch["noise"], batch["t"])
+        return F.mse_loss(network(x, batch["t"], batch["classes"]).float(), target)
+
+    def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
+        """``loss``: error of v on val frames at steps all over the schedule, with noise that stays the same."""
+        losses, sizes = [], []
+        steps = even_steps(len(self._val))
+        for first in range(0, len(self._val), _VAL_BLOCK):
+            x = self._tensor(self._val[first : first + _VAL_BLOCK]).to(device)
+            noise = np.stack([drawn_noise(self._seed, ("val", first + i), x.shape[1:]) for i in range(len(x))])
+            t = torch.from_numpy(steps[first : first + len(x)]).to(device)
+            noised, target = noisy(self._schedule, x, torch.from_numpy(noise).to(device), t)
+            losses.append(F.mse_loss(network(noised, t).float(), target))
+            sizes.append(len(x))
+        return {"loss": mean_over(losses, sizes)}
+
+    def _tensor(self, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(self._scaling.apply(self._frames[numbers], "standard"))
+
+
+def train_lidm(
+    store: LatentStore,
+    recipe: LidmTraining,
+    out: Path,
+    *,
+    seed: int,
+    device: str = "cpu",
+    progress: Progress = unwatched,
+) -> tuple[Lidm, TrainingState]:
+    """Trains on the train clips of a latent store and writes the model to ``out / "model"``.
+
+    Raises:
+        InputError: for a store of pixels, or a class column that is absent.
+        TooFewSamples: without train or val clips.
+    """
+    names, _ = class_numbers(store.clips, recipe.classes)
+    with named_weights(seed, "lidm"):
+        network = build_lidm(recipe.architecture, frame_shape=store.frame_shape, n_classes=len(names))
+    task = LidmTask(network, store, recipe=recipe, seed=seed)
+    state = train(task, recipe.loop, out / "training", seed=seed, device=device, progress=progress)
+    if is_main_process():
+        record = GeneratorRecord(
+            kind="lidm",
+            frame_shape=store.frame_shape,
+            height=store.record.height,
+            width=store.record.width,
+            encoder=store.record.encoder,
+            scaling=store.record.scaling,
+            classes=names,
+        )
+        save_lidm(out / "model", network, record)
+    return network, state
