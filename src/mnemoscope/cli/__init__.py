@@ -14,6 +14,7 @@ VERBS = {
     "phantom": "Write a beating-heart ultrasound cohort with known truth.",
     "report": "Write the report of a finished audit again.",
     "reproduce": "The paper's tables, on EchoNet folders or on phantom cohorts.",
+    "sample": "Sample images or videos from the generators.",
     "train": "Train a VAE, a re-identification model, or a generator of images or videos.",
     "withdraw": "List the synthetic clips that must go when a patient withdraws.",
 }

@@ -16,6 +16,7 @@ from mnemoscope.models.device import usable_device
 from mnemoscope.models.reid import ReidModel
 from mnemoscope.training import lidm as lidm_training
 from mnemoscope.training import lvdm as lvdm_training
+from mnemoscope.training import vae as vae_training
 from mnemoscope.training.lidm import LidmTraining, train_lidm
 from mnemoscope.training.loop import TrainingState
 from mnemoscope.training.lvdm import LvdmTraining, train_lvdm
@@ -45,17 +46,24 @@ class ReidConfig(Config):
 
 
 class VaeConfig(Config):
-    """Training of the small VAE.
+    """Training of a VAE.
 
     Attributes:
-        vae: the recipe, such as vae.loop.epochs=20.
+        preset: small (a few MB, trains on two cores), or paper.
+        vae: changes to the preset's recipe, such as vae.loop.epochs=20.
         seed: of frames, order, noise and weights.
         device: torch device.
     """
 
-    vae: VaeTraining = VaeTraining()
+    preset: vae_training.Preset = "small"
+    vae: dict[str, Any] = Field(default_factory=dict)
     seed: int = 0
     device: str = "cpu"
+
+    def recipe(self) -> VaeTraining:
+        """The resolved recipe."""
+        preset = vae_training.PRESETS[self.preset]()
+        return build(VaeTraining, merged(preset.model_dump(), self.vae), prefix="vae.")
 
 
 class LidmConfig(Config):
@@ -134,16 +142,15 @@ def train_reid_model(
 def train_vae_model(
     *, store: Path | str, out: Path | str, config: VaeConfig | None = None, progress: Progress = unwatched
 ) -> Path:
-    """Trains the small VAE on an image-space store, into the diffusers folder ``out / "vae" / "model"``."""
+    """Trains a VAE on an image-space store, into the diffusers folder ``out / "vae" / "model"``, or goes on with it."""
     config = config or VaeConfig()
-    frames = LatentStore(Path(store))
-
-    device = usable_device(config.device)
+    frames, recipe, device = LatentStore(Path(store)), config.recipe(), usable_device(config.device)
 
     def make(folder: Path) -> TrainingState:
-        return train_vae(frames, config.vae, folder, seed=config.seed, device=device, progress=progress)[1]
+        return train_vae(frames, recipe, folder, seed=config.seed, device=device, progress=progress)[1]
 
-    return _stage("vae", [frames], Path(out), config, config.vae, make) / "model"
+    resolved_config = config.model_copy(update={"vae": recipe.model_dump(mode="json")})
+    return _stage("vae", [frames], Path(out), resolved_config, recipe, make) / "model"
 
 
 def train_lidm_model(
@@ -251,7 +258,7 @@ def vae(
     verbose: bool,
     given: dict[str, Any],
 ) -> None:
-    """Train the small VAE on an image-space store.
+    """Train a VAE on an image-space store.
 
     \b
     Example: mnemoscope train vae --store runs/frames --out runs/vae --set vae.loop.epochs=20
@@ -259,7 +266,8 @@ def vae(
     with answering(verbose=verbose) as progress:
         config = resolved(VaeConfig, config_file=config_file, assignments=assignments, given=given)
         if dry_run:
-            show_plan(config, {"store": store, "out": out})
+            recipe = config.recipe().model_dump(mode="json")
+            show_plan(config.model_copy(update={"vae": recipe}), {"store": store, "out": out})
             return
         _say(train_vae_model(store=store, out=out, config=config, progress=progress), as_json)
 

@@ -75,12 +75,14 @@ class GeneratorRecord:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "GeneratorRecord":
         """The inverse of :meth:`to_json`."""
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         fields.pop("format")
         return cls(**fields | {"scaling": Scaling.from_json(values["scaling"])})
 
 
-def noise_schedule() -> DDPMScheduler:
+def noise_schedule() -> Any:
     """1000 linear steps from 1e-4 to 0.02, v-prediction, samples within ±4.
 
     Source: Dombrowski et al. 2024, section 3 (LIDM); Salimans & Ho 2022 for v.

@@ -55,9 +55,9 @@ class Lidm(nn.Module):
         unet: the diffusers network.
     """
 
-    def __init__(self, unet: UNet2DModel) -> None:
+    def __init__(self, unet: Any) -> None:
         super().__init__()
-        self.unet: Any = unet
+        self.unet = unet
         self.multiple = 2 ** (len(unet.config["block_out_channels"]) - 1)
         classes = unet.config["num_class_embeds"]
         self.n_classes = int(classes) - 1 if classes else 0

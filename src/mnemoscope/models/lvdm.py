@@ -99,9 +99,9 @@ class Lvdm(nn.Module):
         fps: frames per second of its clips.
     """
 
-    def __init__(self, unet: UNetSpatioTemporalConditionModel, *, n_classes: int, fps: float) -> None:
+    def __init__(self, unet: Any, *, n_classes: int, fps: float) -> None:
         super().__init__()
-        self.unet: Any = unet
+        self.unet = unet
         self.multiple = 2 ** (len(unet.config["block_out_channels"]) - 1)
         self.n_classes, self.fps = n_classes, fps
 

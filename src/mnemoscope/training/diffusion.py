@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor
 
 from mnemoscope.core.errors import InputError, TooFewSamples
@@ -14,7 +14,7 @@ from mnemoscope.core.rng import generator
 from mnemoscope.latents.store import LatentStore
 
 
-def noisy(schedule: DDPMScheduler, x: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def noisy(schedule: Any, x: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """x at step t, and the v to predict: v = √ᾱ·noise − √(1−ᾱ)·x.
 
     Args:

@@ -62,7 +62,7 @@ class Reconstruction:
     def latent_figures(self) -> dict[str, list[float]]:
         """Mean, standard deviation and extremes of each latent channel, over frames and cells, in float64."""
         values = self.latents.astype(np.float64)
-        ways = {"mean": np.mean, "std": np.std, "min": np.min, "max": np.max}
+        ways: dict[str, Any] = {"mean": np.mean, "std": np.std, "min": np.min, "max": np.max}
         return {name: [float(v) for v in way(values, axis=(0, 2, 3))] for name, way in ways.items()}
 
     def to_json(self) -> dict[str, Any]:

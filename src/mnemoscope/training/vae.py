@@ -93,10 +93,10 @@ class VaeTraining(Config):
 def paper_training() -> VaeTraining:
     """The paper's VAE. Its rate is 2e-6 for each example of a batch: with another batch size, set both.
 
-    The last network is kept, for the best PSNR is that from before the GAN. Adam keeps its usual betas, where the
-    paper's predecessor (Rombach et al. 2022) took 0.5 and 0.9.
+    The last network is kept, for the best PSNR is that from before the GAN. The paper says five days on eight A100,
+    not how many epochs. Adam keeps its usual betas, where Rombach et al. 2022, whom the paper follows, took 0.5, 0.9.
 
-    Source: section 3 of the paper and SCIENCE.md section 1.
+    Source: Eq. 1 of the paper and the configuration released with it.
     """
     return VaeTraining(
         image_channels=3,

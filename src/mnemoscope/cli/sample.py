@@ -1,0 +1,358 @@
+"""``mnemoscope sample``: new images or videos from the generators."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
+from mnemoscope.core.config import Config
+from mnemoscope.core.errors import ConfigError
+from mnemoscope.core.files import value_fingerprint
+from mnemoscope.core.progress import Progress, unwatched
+from mnemoscope.core.provenance import Run
+from mnemoscope.latents.store import LatentStore
+from mnemoscope.models.device import usable_device
+from mnemoscope.models.generator import GeneratorRecord, generator_fingerprint, generator_folder
+from mnemoscope.models.lidm import Lidm, load_lidm
+from mnemoscope.models.lvdm import load_lvdm
+from mnemoscope.models.vae import load_vae
+from mnemoscope.sampling.ejection import requested_ef
+from mnemoscope.sampling.filter import FrameFilter, load_filter, passing_frames
+from mnemoscope.sampling.folder import require_vae, sample_names, sample_to_store, write_clips
+from mnemoscope.sampling.images import sample_frames
+from mnemoscope.sampling.joint import Mixing
+from mnemoscope.sampling.samplers import Sampler
+from mnemoscope.sampling.videos import VideoSampling, sample_clips
+from mnemoscope.sampling.windows import Merge
+
+
+class ImagesConfig(Config):
+    """Sampling of images.
+
+    Attributes:
+        lidm: image model: bundled, or a folder.
+        vae: that its latents are decoded with: bundled, a diffusers folder, or a hub name.
+        count: how many.
+        sampler: ddpm, ddim or dpm++ (fewest steps).
+        steps: reverse steps.
+        class_name: class of the model to sample; none samples any.
+        filter: folder of a finished audit; images that it would flag are drawn again.
+        decode: write the images as one-frame videos too.
+        codec: mjpeg, or ffv1 (lossless).
+        batch_size: samples at once; changes speed and memory only.
+        seed: of the set; a sample depends on the seed and its id alone.
+        device: torch device.
+    """
+
+    lidm: str = "bundled"
+    vae: str = "bundled"
+    count: int = Field(16, ge=1)
+    sampler: Sampler = "dpm++"
+    steps: int = Field(25, ge=1, le=1000)
+    class_name: str | None = None
+    filter: Path | None = None
+    decode: bool = True
+    codec: Literal["mjpeg", "ffv1"] = "ffv1"
+    batch_size: int = Field(64, ge=1)
+    seed: int = 0
+    device: str = "cpu"
+
+
+class VideosConfig(Config):
+    """Sampling of videos.
+
+    Attributes:
+        lvdm: video model: bundled, or a folder.
+        lidm: image model that draws the frame each clip shows: bundled, or a folder.
+        frames_from: latent store whose clips' first frames are shown instead of drawn ones, in the order of ids.
+        vae: that the latents are decoded with: bundled, a diffusers folder, or a hub name.
+        count: how many.
+        frames: of each clip; longer clips than the model's window are made of overlapping windows.
+        ef: uniform (10–90), uniform:LOW:HIGH, prior (as the train clips), or a file with a column EF.
+        sampler: of the videos: ddpm, ddim or dpm++ (fewest steps).
+        steps: reverse steps of the videos.
+        frame_steps: reverse steps of the shown frames (dpm++).
+        guidance: weight of the EF; 1 is the model itself.
+        merge: how windows are joined: blend, or paper (the first whole, of later ones what is new).
+        image_share: share of steps in which the image model predicts the clip's frames (JVID).
+        mixing: how these steps are chosen.
+        class_name: class of both models to sample; none samples any.
+        filter: folder of a finished audit; shown frames that it would flag are drawn again.
+        decode: write videos and FileList.csv; without, the latents alone.
+        codec: mjpeg, or ffv1 (lossless).
+        batch_size: samples at once; changes speed and memory only.
+        seed: of the set; a sample depends on the seed and its id alone.
+        device: torch device.
+    """
+
+    lvdm: str = "bundled"
+    lidm: str = "bundled"
+    frames_from: Path | None = None
+    vae: str = "bundled"
+    count: int = Field(16, ge=1)
+    frames: int = Field(64, ge=1)
+    ef: str = "uniform"
+    sampler: Sampler = "dpm++"
+    steps: int = Field(25, ge=1, le=1000)
+    frame_steps: int = Field(25, ge=1, le=1000)
+    guidance: float = 1.0
+    merge: Merge = "blend"
+    image_share: float = Field(0.0, ge=0, le=1)
+    mixing: Mixing = "periodic"
+    class_name: str | None = None
+    filter: Path | None = None
+    decode: bool = True
+    codec: Literal["mjpeg", "ffv1"] = "mjpeg"
+    batch_size: int = Field(8, ge=1)
+    seed: int = 0
+    device: str = "cpu"
+
+
+# What changes neither latents nor videos.
+_INDIFFERENT = {"batch_size", "device", "decode", "codec"}
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A finished set: its latents and, where they were decoded, the folder of its clips."""
+
+    latents: LatentStore
+    clips: Path | None
+
+
+def sample_images(*, out: Path | str, config: ImagesConfig | None = None, progress: Progress = unwatched) -> Sampled:
+    """Samples images into ``out / "latents"`` and ``out / "clips"``; a call that was broken off is continued."""
+    config = config or ImagesConfig()
+    device = usable_device(config.device)
+    network, record = load_lidm(config.lidm, device=device)
+    judge = load_filter(config.filter, record, device=device) if config.filter else None
+    draw = _frame_drawer(network, record, config, steps=config.steps, sampler=config.sampler)
+
+    def block(names: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
+        frames, attempts = passing_frames(draw, names, record, judge)
+        rows = pd.DataFrame({"clip_id": names, "frame_attempts": attempts, "class_name": config.class_name or ""})
+        return _unscaled(record, frames)[:, None], rows
+
+    key = [generator_fingerprint(generator_folder(config.lidm, "lidm"))]
+    one_frame = GeneratorRecord(**{**record.__dict__, "fps": 1.0})
+    return _sampled("sample images", Path(out), config, one_frame, block, key, progress)
+
+
+def sample_videos(*, out: Path | str, config: VideosConfig | None = None, progress: Progress = unwatched) -> Sampled:
+    """Samples videos into ``out / "latents"`` and ``out / "clips"``; a call that was broken off is continued."""
+    config = config or VideosConfig()
+    device = usable_device(config.device)
+    network, record = load_lvdm(config.lvdm, device=device)
+    names = sample_names(config.count)
+    ef = dict(zip(names, requested_ef(config.ef, names, record, seed=config.seed), strict=True))
+    shown, image_model, keys = _shown_frames(config, record, names, device)
+    how = VideoSampling(
+        n_frames=config.frames,
+        sampler=config.sampler,
+        steps=config.steps,
+        guidance=config.guidance,
+        merge=config.merge,
+        image_share=config.image_share,
+        mixing=config.mixing,
+        class_name=config.class_name,
+    )
+
+    def block(some: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
+        frames, attempts = shown(some)
+        wanted = np.array([ef[name] for name in some])
+        clips = sample_clips(
+            network,
+            record,
+            some,
+            frames=frames,
+            ef=wanted,
+            how=how,
+            seed=config.seed,
+            image_model=image_model,
+            device=device,
+        )
+        rows = pd.DataFrame(
+            {"clip_id": some, "ef": wanted, "view": config.class_name or "", "frame_attempts": attempts}
+        )
+        return _unscaled(record, clips), rows
+
+    key = [generator_fingerprint(generator_folder(config.lvdm, "lvdm")), *keys, list(ef.values())]
+    return _sampled("sample videos", Path(out), config, record, block, key, progress)
+
+
+def _frame_drawer(
+    network: Lidm, record: GeneratorRecord, config: ImagesConfig | VideosConfig, *, steps: int, sampler: Sampler
+) -> Any:
+    def draw(ids: Sequence[str]) -> np.ndarray:
+        return sample_frames(
+            network,
+            record,
+            ids,
+            seed=config.seed,
+            sampler=sampler,
+            steps=steps,
+            class_name=config.class_name,
+            device=config.device,
+        )
+
+    return draw
+
+
+def _shown_frames(config: VideosConfig, record: GeneratorRecord, names: list[str], device: str) -> tuple[Any, Any, Any]:
+    """Names → (frames, attempts); the image model; and what decides both, for the record."""
+    judge: FrameFilter | None = load_filter(config.filter, record, device=device) if config.filter else None
+    if config.frames_from is None:
+        network, image_record = load_lidm(config.lidm, device=device)
+        _require_same_latents(image_record, record, config)
+        draw = _frame_drawer(network, image_record, config, steps=config.frame_steps, sampler="dpm++")
+        key = generator_fingerprint(generator_folder(config.lidm, "lidm"))
+        return (lambda some: passing_frames(draw, some, record, judge)), network, [key]
+    if judge is not None:
+        raise ConfigError("--filter draws frames again and needs an image model; leave out --frames-from")
+    store = LatentStore(config.frames_from)
+    record.require_store(store, what="the video model")
+    if len(store.clips) < len(names):
+        raise ConfigError(
+            f"--frames-from {config.frames_from}: expected {len(names)} clips, one for each sample, found "
+            f"{len(store.clips)}; lower --count"
+        )
+    first = {name: int(row["first_frame"]) for name, (_, row) in zip(names, store.clips.iterrows(), strict=False)}
+
+    def shown(some: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        latents = store.frames(np.array([first[name] for name in some]))
+        return record.scaling.apply(latents, "standard"), np.ones(len(some), dtype=np.int64)
+
+    image_model = load_lidm(config.lidm, device=device)[0] if config.image_share else None
+    return shown, image_model, [store.fingerprint]
+
+
+def _require_same_latents(image: GeneratorRecord, video: GeneratorRecord, config: VideosConfig) -> None:
+    if (image.encoder, image.frame_shape, image.scaling) != (video.encoder, video.frame_shape, video.scaling):
+        raise ConfigError(
+            f"--lidm {config.lidm} and --lvdm {config.lvdm}: expected models of the same latents, found other VAEs, "
+            f"sizes or scaling constants; train both on one store"
+        )
+
+
+def _unscaled(record: GeneratorRecord, latents: np.ndarray) -> np.ndarray:
+    return record.scaling.invert(latents, "standard").astype(np.float16)
+
+
+def _sampled(
+    command_name: str,
+    out: Path,
+    config: ImagesConfig | VideosConfig,
+    record: GeneratorRecord,
+    block: Any,
+    key: list[Any],
+    progress: Progress,
+) -> Sampled:
+    vae = load_vae(config.vae, device=config.device) if config.decode else None
+    if vae is not None:
+        require_vae(vae, record)
+    settings_of_samples = {k: v for k, v in config.model_dump(mode="json").items() if k not in _INDIFFERENT}
+    run = Run(
+        out,
+        command=command_name,
+        identity={"samples": value_fingerprint([settings_of_samples, key])},
+        config=config.model_dump(mode="json"),
+        seed=config.seed,
+    )
+    inputs = {"settings": settings_of_samples, "models": key}
+
+    def make_latents(folder: Path) -> None:
+        sample_to_store(
+            sample_names(config.count),
+            block,
+            folder,
+            record=record,
+            source=value_fingerprint(inputs),
+            batch_size=config.batch_size,
+            progress=progress,
+        )
+
+    with run.recording():
+        store = LatentStore(run.stage("latents", inputs, make_latents))
+        if vae is None:
+            return Sampled(store, None)
+        decoder, codec = vae, config.codec
+
+        def make_clips(folder: Path) -> None:
+            write_clips(store, decoder, folder, codec=codec, progress=progress)
+
+        clips = run.stage(
+            "clips", {"latents": store.fingerprint, "vae": decoder.fingerprint, "codec": codec}, make_clips
+        )
+    return Sampled(store, clips)
+
+
+@click.group()
+def command() -> None:
+    """Sample images or videos."""
+
+
+_OUT = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+
+
+@command.command()
+@_OUT
+@settings(ImagesConfig)
+def images(
+    out: Path,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    verbose: bool,
+    given: dict[str, Any],
+) -> None:
+    """Sample single frames from a latent image diffusion model.
+
+    \b
+    Example: mnemoscope sample images --count 100 --out runs/images
+    """
+    with answering(verbose=verbose) as progress:
+        config = resolved(ImagesConfig, config_file=config_file, assignments=assignments, given=given)
+        if dry_run:
+            show_plan(config, {"out": out})
+            return
+        _say(sample_images(out=out, config=config, progress=progress), as_json)
+
+
+@command.command()
+@_OUT
+@settings(VideosConfig)
+def videos(
+    out: Path,
+    config_file: Path | None,
+    assignments: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    verbose: bool,
+    given: dict[str, Any],
+) -> None:
+    """Sample videos of requested ejection fractions, as an EchoNet folder and a latent store.
+
+    \b
+    Example: mnemoscope sample videos --count 100 --frames 64 --ef uniform:10:90 --out runs/synthetic
+    """
+    with answering(verbose=verbose) as progress:
+        config = resolved(VideosConfig, config_file=config_file, assignments=assignments, given=given)
+        if dry_run:
+            show_plan(config, {"out": out})
+            return
+        _say(sample_videos(out=out, config=config, progress=progress), as_json)
+
+
+def _say(sampled: Sampled, as_json: bool) -> None:
+    places = {"latents": sampled.latents.folder, "clips": sampled.clips}
+    if as_json:
+        show_json(places | {"count": len(sampled.latents.clips)})
+    else:
+        click.echo(f"{len(sampled.latents.clips)} samples: {sampled.clips or sampled.latents.folder}")
