@@ -1,17 +1,18 @@
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from mnemoscope.core.errors import CorruptFile, InputError
+from mnemoscope.core.errors import CorruptFile, DegenerateValues, InputError
 from mnemoscope.latents.scaling import unit_to_pixels
 from mnemoscope.models import vae
 from mnemoscope.models.initial import named_weights
-from mnemoscope.models.vae import BUNDLED_FOLDER, Vae, load_vae, small_vae
+from mnemoscope.models.vae import BUNDLED_FOLDER, Precision, Vae, frame_vae, load_vae
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -161,6 +162,109 @@ def test_precision_auto_is_float32_on_a_cpu() -> None:
     assert next(Vae(tiny(), fingerprint="f").network.parameters()).dtype == torch.float32
 
 
+class Overflowing(torch.nn.Module):
+    """Passes float32 through; in half precision a frame or latent that is bright at its corner becomes NaN."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor, *rest: object) -> torch.Tensor:
+        y = self.inner(x)
+        if x.dtype != torch.float32:
+            y = torch.where(x[:, :1, :1, :1] > 0.5, torch.nan, y)
+        return y
+
+
+def overflowing(precision: Precision = "bf16", posterior: vae.Posterior = "mean") -> Vae:
+    network = AutoencoderKL.from_config(tiny().config)
+    network.load_state_dict(tiny().state_dict())
+    network.encoder, network.decoder.conv_in = Overflowing(network.encoder), Overflowing(network.decoder.conv_in)
+    return Vae(network, fingerprint="f", precision=precision, posterior=posterior)
+
+
+def bright(frames: np.ndarray, number: int) -> np.ndarray:
+    changed = frames.copy()
+    changed[:, 0, 0] = 0
+    changed[number, 0, 0] = 255
+    return changed
+
+
+@pytest.mark.parametrize("kind", ["mean", "sample"])
+def test_a_clip_that_half_precision_turns_into_nan_is_encoded_in_float32(
+    caplog: pytest.LogCaptureFixture, kind: vae.Posterior
+) -> None:
+    loaded, frames = overflowing(posterior=kind), clip(40, 8, 8)
+    frames[:, 0, 0] = 0
+    plain = loaded.encode(frames, clip_id="dark")
+    assert (loaded.fell_to_float32, caplog.text) == ([], "")
+    found = loaded.encode(bright(frames, 35), clip_id="lit")
+    rounded = {name: value.to(torch.bfloat16).float() for name, value in tiny().state_dict().items()}
+    exact = AutoencoderKL.from_config(tiny().config)
+    exact.load_state_dict(rounded)
+    expected = Vae(exact, fingerprint="f", precision="fp32", posterior=kind).encode(bright(frames, 35), clip_id="lit")
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert loaded.fell_to_float32 == ["lit"]
+    assert next(loaded.network.parameters()).dtype == torch.bfloat16
+    np.testing.assert_array_equal(loaded.encode(frames, clip_id="dark"), plain)
+    loaded.encode(bright(frames, 1), clip_id="again")
+    assert loaded.fell_to_float32 == ["lit", "again"]
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert "lit: NaN or infinite values in torch.bfloat16" in caplog.text
+
+
+def test_latents_that_half_precision_cannot_decode_are_decoded_in_float32(caplog: pytest.LogCaptureFixture) -> None:
+    loaded = overflowing()
+    latents = np.random.default_rng(0).normal(size=(3, 4, 2, 3)).astype(np.float16)
+    latents[:, :, 0, 0] = 4.0
+    latents = latents if _reaches_half(loaded, latents) else -latents
+    found = loaded.decode(latents)
+    assert loaded.fell_to_float32 == ["decode"]
+    assert "WARNING" in caplog.text
+    exact = Vae(tiny(), fingerprint="f", precision="fp32").decode(latents)
+    assert np.abs(found.astype(int) - exact).max() <= 3
+
+
+def _reaches_half(loaded: Vae, latents: np.ndarray) -> bool:
+    """Whether the convolution before the decoder leaves the corner bright."""
+    with torch.inference_mode():
+        z = loaded.network.post_quant_conv(torch.from_numpy(latents).to(torch.bfloat16))
+    return bool((z[:, 0, 0, 0] > 0.5).any())
+
+
+def test_float32_has_nothing_to_fall_to() -> None:
+    loaded = overflowing(precision="fp32")
+    loaded.encode(bright(clip(2, 8, 8), 0), clip_id="lit")
+    assert loaded.fell_to_float32 == []
+
+
+@pytest.mark.parametrize(("precision", "fell"), [("fp32", []), ("bf16", ["decode"])])
+def test_pixels_that_are_nan_in_float32_too_are_refused(precision: Precision, fell: list[str]) -> None:
+    network = AutoencoderKL.from_config(tiny().config)
+    network.load_state_dict(tiny().state_dict())
+    network.decoder.conv_out.bias.data.fill_(torch.nan)
+    loaded = Vae(network, fingerprint="f", precision=precision)
+    with pytest.raises(DegenerateValues, match=r"in float32 too.*--vae"):
+        loaded.decode(np.zeros((1, 4, 2, 2), dtype=np.float16))
+    assert loaded.fell_to_float32 == fell
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [({"image_channels": 3}, 3), ({"blocks": 2}, 2), ({"norm_groups": 8}, 8), ({"channels": (8, 8, 8)}, 3)],
+)
+def test_every_choice_of_a_network_reaches_it(choice: dict[str, Any], expected: int) -> None:
+    config = frame_vae(**{"channels": (8, 8, 8, 8)} | choice).config
+    found = {
+        "image_channels": config.in_channels,
+        "blocks": config.layers_per_block,
+        "norm_groups": config.norm_num_groups,
+        "channels": len(config.block_out_channels),
+    }
+    assert found[next(iter(choice))] == expected
+    assert config.out_channels == config.in_channels
+
+
 @pytest.mark.parametrize("name", ["{}/nowhere", "./nowhere", "a/b/c", "", "runs/vae/model"])
 def test_a_path_that_is_none_is_refused_without_asking_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -227,7 +331,7 @@ def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_small_vae_turns_112_pixels_into_14_cells() -> None:
-    network = small_vae()
+    network = frame_vae()
     loaded = Vae(network, fingerprint="f")
     assert (loaded.channels, loaded.factor, loaded.frame_shape(112, 112)) == (1, 8, (4, 14, 14))
     assert sum(p.numel() for p in network.parameters()) * 4 < 8e6

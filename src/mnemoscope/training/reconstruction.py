@@ -11,7 +11,7 @@ from monai.metrics.regression import compute_ssim_and_cs
 from torch import Tensor
 
 SSIM_WINDOW_PX = 11
-_RANGE = 2.0  # of values in [−1, 1]
+_PEAK = 2.0  # of values in [−1, 1]
 
 
 def psnr_db(decoded: Float[Tensor, "B C H W"], frames: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
@@ -22,7 +22,7 @@ def psnr_db(decoded: Float[Tensor, "B C H W"], frames: Float[Tensor, "B C H W"])
         frames: the originals, in [−1, 1].
     """
     error = (decoded.clamp(-1, 1) - frames).square().mean(dim=(1, 2, 3))
-    return 10 * torch.log10(_RANGE**2 / error)
+    return 10 * torch.log10(_PEAK**2 / error)
 
 
 def ssim(decoded: Float[Tensor, "B C H W"], frames: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
@@ -34,11 +34,13 @@ def ssim(decoded: Float[Tensor, "B C H W"], frames: Float[Tensor, "B C H W"]) ->
 
     Source: Wang et al. 2004, equation 13, Gaussian window of 11 pixels (sigma 1.5) and their constants.
     """
+    # Brightness counts from black, which must therefore be 0.
+    x, y = (decoded.clamp(-1, 1) + 1) / 2, (frames + 1) / 2
     values, _ = compute_ssim_and_cs(
-        decoded.clamp(-1, 1),
-        frames,
+        x,
+        y,
         spatial_dims=2,
-        data_range=_RANGE,
+        data_range=1.0,
         kernel_size=(SSIM_WINDOW_PX,) * 2,
         kernel_sigma=(1.5, 1.5),
     )
