@@ -30,6 +30,7 @@ CONFIG = DemoConfig(
         variation=0.5,
         seed=11,
     ),
+    generated=None,
     audit=AuditConfig(percentile=PERCENTILE, seed=11),
 )
 
