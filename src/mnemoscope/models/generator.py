@@ -78,7 +78,8 @@ class GeneratorRecord:
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
-        fields.pop("format")
+        if fields.pop("format") != _FORMAT:
+            raise ValueError(f"format {values['format']!r}, not {_FORMAT!r}")
         return cls(**fields | {"scaling": Scaling.from_json(values["scaling"])})
 
 

@@ -1,12 +1,13 @@
 """LIDM: the latent image diffusion model, a diffusers ``UNet2DModel`` over single frames."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
 from diffusers import UNet2DModel
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mnemoscope.core.config import Config
@@ -21,21 +22,52 @@ from mnemoscope.models.generator import (
     save_generator,
 )
 
+_NORM_GROUPS = 16
+
 
 class LidmArchitecture(Config):
     """Sizes of the network; the defaults are the small preset's.
 
     Attributes:
-        channels: of each level, from fine to coarse.
+        channels: of each level, from fine to coarse; multiples of 16.
         layers: residual blocks of a level.
         attention: whether each level attends.
-        head_channels: channels of an attention head.
+        head_channels: channels of an attention head; the channels of levels that attend and of the last are multiples.
     """
 
     channels: tuple[int, ...] = (64, 128, 128)
     layers: int = Field(1, ge=1)
     attention: tuple[bool, ...] = (False, True, True)
     head_channels: int = Field(32, ge=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "LidmArchitecture":
+        require_levels(self.channels, multiple_of=_NORM_GROUPS, each={"attention": self.attention})
+        for number, width in enumerate(self.channels):
+            attends = self.attention[number] or number == len(self.channels) - 1  # the middle block always attends
+            if attends and width % self.head_channels:
+                raise ValueError(f"channels: expected multiples of head_channels={self.head_channels}, found {width}")
+        return self
+
+
+def require_levels(channels: tuple[int, ...], *, multiple_of: int, each: Mapping[str, tuple[Any, ...]]) -> None:
+    """Refuses levels that make no network.
+
+    Args:
+        channels: of each level.
+        multiple_of: groups of the normalisation.
+        each: names and values of what is given once for each level.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if not channels or any(width < 1 or width % multiple_of for width in channels):
+        raise ValueError(f"channels: expected one or more multiples of {multiple_of}, found {channels}")
+    for name, values in each.items():
+        if len(values) != len(channels):
+            raise ValueError(
+                f"{name}: expected one for each of the {len(channels)} levels of channels={channels}, found {values}"
+            )
 
 
 def paper_architecture() -> LidmArchitecture:
@@ -92,7 +124,7 @@ def build_lidm(architecture: LidmArchitecture, *, frame_shape: tuple[int, int, i
         down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in architecture.attention),
         up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(architecture.attention)),
         attention_head_dim=architecture.head_channels,
-        norm_num_groups=16,
+        norm_num_groups=_NORM_GROUPS,
         num_class_embeds=n_classes + 1 if n_classes else None,
     )
     return Lidm(unet)

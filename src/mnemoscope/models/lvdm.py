@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mnemoscope.core.config import Config
@@ -21,19 +21,20 @@ from mnemoscope.models.generator import (
     read_record,
     save_generator,
 )
-from mnemoscope.models.lidm import pad_sides
+from mnemoscope.models.lidm import pad_sides, require_levels
 
 _ABSENT_EF = -100.0
+_NORM_GROUPS = 32  # of UNetSpatioTemporalConditionModel, which lets nobody choose
 
 
 class LvdmArchitecture(Config):
     """Sizes of the network; the defaults are the small preset's.
 
     Attributes:
-        channels: of each level, from fine to coarse.
+        channels: of each level, from fine to coarse; multiples of 32.
         layers: residual blocks of a level.
         attention: whether each level attends to its frame, to the other frames and to the condition.
-        heads: attention heads of each level.
+        heads: attention heads of each level; they divide the channels of levels that attend and of the last.
         time_channels: channels that each number given beside the step (EF, frames per second) is embedded in.
     """
 
@@ -42,6 +43,16 @@ class LvdmArchitecture(Config):
     attention: tuple[bool, ...] = (False, True, True)
     heads: tuple[int, ...] = (2, 2, 3)
     time_channels: int = Field(32, ge=2)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "LvdmArchitecture":
+        each = {"attention": self.attention, "heads": self.heads}
+        require_levels(self.channels, multiple_of=_NORM_GROUPS, each=each)
+        for number, (width, heads) in enumerate(zip(self.channels, self.heads, strict=True)):
+            attends = self.attention[number] or number == len(self.channels) - 1  # the middle block always attends
+            if attends and (heads < 1 or width % heads):
+                raise ValueError(f"heads: expected a divisor of the level's {width} channels, found {heads}")
+        return self
 
 
 def paper_architecture() -> LvdmArchitecture:
@@ -109,14 +120,16 @@ class Lvdm(nn.Module):
         self, x: Float[Tensor, "B T C h w"], t: Int[Tensor, " B"], condition: Condition
     ) -> Float[Tensor, "B T C h w"]:
         """v of ``x`` at steps ``t`` (0–999)."""
-        shown = condition.frame * condition.frame_given[:, None, None, None]
+        given = condition.frame_given[:, None, None, None]
+        shown = torch.where(given, condition.frame, torch.zeros_like(condition.frame))
         both = torch.cat([x, shown[:, None].expand_as(x)], dim=2)  # (B, T, 2C, h, w)
         v = self.unet(pad_sides(both, self.multiple), t, self._context(condition), self._numbers(condition)).sample
         return v[..., : x.shape[-2], : x.shape[-1]]
 
     def _context(self, c: Condition) -> Float[Tensor, "B 1 D"]:
         """(EF/100, EF given, frame given, one of the classes), what every layer attends to."""
-        flags = torch.stack([c.ef / 100 * c.ef_given, c.ef_given.float(), c.frame_given.float()], dim=1)
+        ef = torch.where(c.ef_given, c.ef / 100, torch.zeros_like(c.ef))
+        flags = torch.stack([ef, c.ef_given.float(), c.frame_given.float()], dim=1)
         return torch.cat([flags, nn.functional.one_hot(c.classes, self.n_classes + 1).float()], dim=1)[:, None]
 
     def _numbers(self, c: Condition) -> Float[Tensor, "B 2"]:
