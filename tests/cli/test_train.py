@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 import mnemoscope
 from mnemoscope.core.files import read_json
@@ -45,6 +46,20 @@ def test_a_vae_is_trained_on_the_choices_of_its_recipe(call: Call, store: Path, 
     recipe = read_json(out / "run.json")["config"]["vae"]
     assert (recipe["loop"]["epochs"], recipe["loop"]["batch_size"], recipe["loop"]["schedule"]) == (1, 16, "cosine")
     assert mnemoscope.load_vae(str(out / "vae" / "model")).frame_shape(32, 32) == (4, 4, 4)
+    assert read_json(out / "vae" / "held_out.json")["frames"] > 0
+
+
+def test_the_papers_vae_is_a_preset_that_can_be_changed_in_part(call: Call, store: Path, tmp_path: Path) -> None:
+    changes = {"loop": {"epochs": 3}, "adversarial": {"start_step": 10}}
+    paper = mnemoscope.VaeConfig(preset="paper", vae=changes).recipe()
+    assert paper.adversarial is not None
+    assert (paper.loop.epochs, paper.loop.keep, paper.loop.batch_size) == (3, "last", 512)
+    assert (paper.adversarial.start_step, paper.adversarial.weight, paper.channels[3]) == (10, 0.5, 512)
+    assert mnemoscope.VaeConfig(preset="paper", vae={"adversarial": None}).recipe().adversarial is None
+    assert mnemoscope.VaeConfig().recipe().adversarial is None
+    asked = ("--set", "preset=paper", "--set", "vae.perceptual.kind=none", "--dry-run")
+    plan = yaml.safe_load(call("train", "vae", "--store", store, "--out", tmp_path / "run", *asked).stdout)
+    assert (plan["vae"]["blocks"], plan["vae"]["perceptual"]["kind"]) == (2, "none")
 
 
 def test_no_store_ends_with_2(call: Call, tmp_path: Path) -> None:
