@@ -37,6 +37,8 @@ class GeneratorRecord:
         classes: the names of the classes, in the order of their numbers; () without classes.
         fps: frames per second of the videos; None for images.
         window_frames: frames the network was trained on at once; None for images.
+        motion_std: the video model's clips are their shown frame plus motion times this; None: they are latents as they
+            are.
         ef_quantiles: EF of the train clips at 0, 5, … 100 %, in percent; () for images.
     """
 
@@ -49,6 +51,7 @@ class GeneratorRecord:
     classes: tuple[str, ...] = ()
     fps: float | None = None
     window_frames: int | None = None
+    motion_std: float | None = None
     ef_quantiles: tuple[float, ...] = ()
 
     def require_store(self, store: LatentStore, *, what: str) -> None:

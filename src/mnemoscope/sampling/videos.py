@@ -11,8 +11,8 @@ from mnemoscope.models.generator import GeneratorRecord
 from mnemoscope.models.lidm import Lidm
 from mnemoscope.models.lvdm import Condition, Lvdm
 from mnemoscope.sampling.images import class_number, image_predictor
-from mnemoscope.sampling.joint import Mixing, image_steps, joint_predictor
-from mnemoscope.sampling.samplers import Sampler, denoise, sample_generators
+from mnemoscope.sampling.joint import Mixing, frame_by_frame, image_steps, joint_predictor, of_motion
+from mnemoscope.sampling.samplers import LATENT_LIMIT, MOTION_LIMIT, Sampler, denoise, sample_generators
 from mnemoscope.sampling.windows import Merge, cover, video_predictor
 
 
@@ -51,6 +51,7 @@ def sample_clips(
     how: VideoSampling,
     seed: int,
     image_model: Lidm | None = None,
+    image_class: int | None = None,
     device: str = "cpu",
 ) -> np.ndarray:
     """Standardised latents of new clips, (B, T, C, h, w) float32; each depends on (seed, id, frame, EF) alone.
@@ -64,26 +65,34 @@ def sample_clips(
         how: length, sampler, steps.
         seed: of the set.
         image_model: the LIDM, where ``how.image_share`` is above 0.
+        image_class: number of the class in the LIDM's own order; None means *any*.
         device: torch device.
 
     Raises:
-        ConfigError: for a share of image steps without an image model.
+        ConfigError: for a share of image steps without an image model, or a class the LVDM was not trained on.
     """
     windows = cover(how.n_frames, int(record.window_frames or how.n_frames), merge=how.merge)
-    predict = video_predictor(network, _condition(record, frames, ef, how, device), windows, guidance=how.guidance)
+    condition = _condition(record, frames, ef, how, device)
+    predict = video_predictor(network, condition, windows, guidance=how.guidance)
     if how.image_share > 0:
         if image_model is None:
             raise ConfigError("a share of image steps needs an image model (--lidm)")
         chosen = image_steps(how.steps, how.image_share, mixing=how.mixing, seed=seed)
-        predict = joint_predictor(image_predictor(image_model), predict, chosen)
+        image = frame_by_frame(image_predictor(image_model, image_class))
+        if record.motion_std is not None:
+            image = of_motion(image, condition.frame, record.motion_std)
+        predict = joint_predictor(image, predict, chosen)
     x = denoise(
         predict,
         (how.n_frames, *record.frame_shape),
         sampler=how.sampler,
         steps=how.steps,
         generators=sample_generators(seed, ids),
+        limit=LATENT_LIMIT if record.motion_std is None else MOTION_LIMIT,
         device=device,
     )
+    if record.motion_std is not None:
+        x = condition.frame[:, None] + record.motion_std * x
     return np.asarray(x.cpu().numpy())
 
 

@@ -1,4 +1,9 @@
-"""Training the LVDM: random windows, a random frame of the clip and its EF as conditions that are dropped at times."""
+"""Training the LVDM: random windows, a random frame of the clip and its EF as conditions that are dropped at times.
+
+A clip's motion is a small part of its latents' variance (a tenth on the phantom): diffused as they are, most steps of
+the schedule are spent on what the shown frame tells already. Unless told otherwise, what is diffused is the motion: the
+clip minus the frame that it is shown, brought to unit variance.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +27,7 @@ from mnemoscope.training.diffusion import class_numbers, drawn_noise, even_steps
 from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, is_main_process, train
 
 _VAL_BLOCK = 8
+_MOTION_CLIPS = 256
 _EF_BIN_PCT = 5.0
 
 
@@ -36,6 +42,7 @@ class LvdmTraining(Config):
         ef_dropout: share of draws that are told no EF.
         ef_evenness: 0 draws clips as they come; 1 draws every band of EF (5 points) equally often, so that rare EF
             values are learned too.
+        anchored: diffuse the motion around the shown frame; False diffuses latents as they are (paper).
         noise_offset: weight of noise that is the same all over a channel.
         classes: column of the clip table to condition on, such as view where several cohorts are trained together.
         class_dropout: share of draws that are told no class.
@@ -49,6 +56,7 @@ class LvdmTraining(Config):
     frame_dropout: float = Field(0.1, ge=0, lt=1)
     ef_dropout: float = Field(0.1, ge=0, lt=1)
     ef_evenness: float = Field(0.7, ge=0, le=1)
+    anchored: bool = True
     noise_offset: float = Field(0.0, ge=0)
     classes: str | None = None
     class_dropout: float = Field(0.0, ge=0, lt=1)
@@ -89,6 +97,7 @@ def paper_training() -> LvdmTraining:
         window_frames=64,
         windows_per_clip=1,
         ef_evenness=0.0,
+        anchored=False,
         noise_offset=0.1,
         loop=loop,
     )
@@ -123,6 +132,7 @@ class LvdmTask:
         self._any = len(names)
         table = store.clips.assign(class_number=numbers)
         self._clips, self._val = (table[table["split"] == s].reset_index(drop=True) for s in ("train", "val"))
+        self.motion_std = self._measured_motion() if recipe.anchored else None
         self._edges = np.cumsum(even_draws(self._clips["ef"].to_numpy(dtype=np.float64), recipe.ef_evenness))
 
     def examples(self) -> int:
@@ -143,7 +153,28 @@ class LvdmTask:
         window["t"] = np.int64(rng.random() * 1000)
         if dropped[2]:
             window["classes"] = np.int64(self._any)
-        return window
+        return window | {"x": self._diffused(window)}
+
+    def _diffused(self, window: dict[str, Any]) -> np.ndarray:
+        """The window as the network is to make it: its motion where a frame is shown."""
+        x: np.ndarray = window["x"]
+        if self.motion_std is None or not window["frame_given"]:
+            return x
+        return ((x - window["frame"]) / np.float32(self.motion_std)).astype(np.float32)
+
+    def _measured_motion(self) -> float:
+        """Root mean square of the motion in train windows."""
+        squares = []
+        for number in strided_frames(len(self._clips), _MOTION_CLIPS):
+            rng = generator(self._seed, "motion", int(number))
+            window = self._window(
+                self._clips.iloc[number],
+                start_share=rng.random(),
+                frame_share=rng.random(),
+                key=("motion", int(number)),
+            )
+            squares.append(np.square(window["x"] - window["frame"], dtype=np.float64)[window["exists"]].mean())
+        return float(np.sqrt(np.mean(squares))) or 1.0
 
     def _window(
         self, row: pd.Series, *, start_share: float, frame_share: float, key: tuple[str | int, ...]
@@ -187,7 +218,8 @@ class LvdmTask:
     def _val_window(self, number: int, t: np.int64) -> dict[str, Any]:
         rng = generator(self._seed, "val window", number)
         row = self._val.iloc[number // 4]
-        return self._window(row, start_share=rng.random(), frame_share=rng.random(), key=("val", number)) | {"t": t}
+        window = self._window(row, start_share=rng.random(), frame_share=rng.random(), key=("val", number))
+        return window | {"t": t, "x": self._diffused(window)}
 
 
 def condition_of(batch: Batch) -> Condition:
@@ -228,11 +260,13 @@ def train_lvdm(
     task = LvdmTask(network, store, recipe=recipe, seed=seed)
     state = train(task, recipe.loop, out / "training", seed=seed, device=device, progress=progress)
     if is_main_process():
-        save_lvdm(out / "model", network, _record(store, recipe, names, fps))
+        save_lvdm(out / "model", network, _record(store, recipe, names, fps, task.motion_std))
     return network, state
 
 
-def _record(store: LatentStore, recipe: LvdmTraining, names: tuple[str, ...], fps: float) -> GeneratorRecord:
+def _record(
+    store: LatentStore, recipe: LvdmTraining, names: tuple[str, ...], fps: float, motion_std: float | None
+) -> GeneratorRecord:
     ef = store.of_split("train")["ef"].to_numpy(dtype=np.float64)
     return GeneratorRecord(
         kind="lvdm",
@@ -244,6 +278,7 @@ def _record(store: LatentStore, recipe: LvdmTraining, names: tuple[str, ...], fp
         classes=names,
         fps=fps,
         window_frames=recipe.window_frames,
+        motion_std=motion_std,
         ef_quantiles=tuple(round(float(v), 1) for v in np.percentile(ef, np.arange(0, 101, 5))),
     )
 
@@ -254,7 +289,8 @@ def _require_fit(store: LatentStore, recipe: LvdmTraining) -> float:
     ef = clips["ef"].astype(float)
     wrong = clips.loc[~ef.between(0, 100), "clip_id"]
     longest = int(clips["n_frames"].max())
-    rates = [store.record.target_fps] if store.record.target_fps else sorted(clips["fps"].dropna().unique())
+    fps = clips["fps"].to_numpy(dtype=np.float64) if store.record.target_fps is None else [store.record.target_fps]
+    rates = np.unique(fps)  # clips without one count as a rate of their own
     problems = []
     if len(wrong):
         problems.append(
@@ -264,16 +300,14 @@ def _require_fit(store: LatentStore, recipe: LvdmTraining) -> float:
     if longest < recipe.window_frames:
         problems.append(
             f"expected a clip of at least {recipe.window_frames} frames, the longest has {longest}; shorten the window "
-            f"(--set lvdm.window_frames={longest})"
+            f"(--set lvdm.window_frames={max(longest, 2)})"
         )
-    if len(rates) != 1:
+    if len(rates) != 1 or not np.isfinite(rates[0]):
+        found = ", ".join("none" if np.isnan(rate) else f"{rate:g}" for rate in rates[:3])
         problems.append(
-            f"expected one frame rate, found {len(rates)}{_some(rates)}; encode with --set frames.target_fps=…"
+            f"expected one frame rate for all clips, found {found}{' …' if len(rates) > 3 else ''}; encode with "
+            f"--set frames.target_fps=…"
         )
     if problems:
         raise InputError(f"{store.folder}: " + "\n  ".join(problems))
     return float(rates[0])
-
-
-def _some(rates: list[Any]) -> str:
-    return f" ({', '.join(f'{rate:g}' for rate in rates[:3])} …)" if rates else ""
