@@ -12,11 +12,11 @@ from pydantic import Field
 
 from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
 from mnemoscope.core.config import Config
-from mnemoscope.core.errors import ConfigError
+from mnemoscope.core.errors import ConfigError, InputError
 from mnemoscope.core.files import value_fingerprint
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
-from mnemoscope.latents.store import LatentStore
+from mnemoscope.latents.store import LatentStore, is_store
 from mnemoscope.models.device import usable_device
 from mnemoscope.models.generator import GeneratorRecord, generator_fingerprint, generator_folder
 from mnemoscope.models.lidm import Lidm, load_lidm
@@ -25,7 +25,7 @@ from mnemoscope.models.vae import load_vae
 from mnemoscope.sampling.ejection import requested_ef
 from mnemoscope.sampling.filter import FrameFilter, load_filter, passing_frames
 from mnemoscope.sampling.folder import require_vae, sample_names, sample_to_store, write_clips
-from mnemoscope.sampling.images import sample_frames
+from mnemoscope.sampling.images import class_number, sample_frames
 from mnemoscope.sampling.joint import Mixing
 from mnemoscope.sampling.samplers import Sampler
 from mnemoscope.sampling.videos import VideoSampling, sample_clips
@@ -136,10 +136,10 @@ def sample_images(*, out: Path | str, config: ImagesConfig | None = None, progre
 
     def block(names: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
         frames, attempts = passing_frames(draw, names, record, judge)
-        rows = pd.DataFrame({"clip_id": names, "frame_attempts": attempts, "class_name": config.class_name or ""})
+        rows = pd.DataFrame({"clip_id": names, "frame_attempts": attempts} | _class_column(config, "class_name"))
         return _unscaled(record, frames)[:, None], rows
 
-    key = [generator_fingerprint(generator_folder(config.lidm, "lidm"))]
+    key = _frame_keys(config, judge)
     one_frame = GeneratorRecord(**{**record.__dict__, "fps": 1.0})
     return _sampled("sample images", Path(out), config, one_frame, block, key, progress)
 
@@ -151,7 +151,12 @@ def sample_videos(*, out: Path | str, config: VideosConfig | None = None, progre
     network, record = load_lvdm(config.lvdm, device=device)
     names = sample_names(config.count)
     ef = dict(zip(names, requested_ef(config.ef, names, record, seed=config.seed), strict=True))
-    shown, image_model, keys = _shown_frames(config, record, names, device)
+    shown, keys = _shown_frames(config, record, names, device)
+    image_model, image_class = None, None
+    if config.image_share:
+        image_model, image_record = _image_model(config, record, device)
+        image_class = class_number(image_record, config.class_name)
+        keys = [*keys, generator_fingerprint(generator_folder(config.lidm, "lidm"))]
     how = VideoSampling(
         n_frames=config.frames,
         sampler=config.sampler,
@@ -175,11 +180,10 @@ def sample_videos(*, out: Path | str, config: VideosConfig | None = None, progre
             how=how,
             seed=config.seed,
             image_model=image_model,
+            image_class=image_class,
             device=device,
         )
-        rows = pd.DataFrame(
-            {"clip_id": some, "ef": wanted, "view": config.class_name or "", "frame_attempts": attempts}
-        )
+        rows = pd.DataFrame({"clip_id": some, "ef": wanted, "frame_attempts": attempts} | _class_column(config, "view"))
         return _unscaled(record, clips), rows
 
     key = [generator_fingerprint(generator_folder(config.lvdm, "lvdm")), *keys, list(ef.values())]
@@ -204,17 +208,33 @@ def _frame_drawer(
     return draw
 
 
-def _shown_frames(config: VideosConfig, record: GeneratorRecord, names: list[str], device: str) -> tuple[Any, Any, Any]:
-    """Names → (frames, attempts); the image model; and what decides both, for the record."""
-    judge: FrameFilter | None = load_filter(config.filter, record, device=device) if config.filter else None
+def _class_column(config: ImagesConfig | VideosConfig, column: str) -> dict[str, str]:
+    """The class as a column of the clip table; *any* is no class."""
+    return {} if config.class_name is None else {column: config.class_name}
+
+
+def _frame_keys(config: ImagesConfig | VideosConfig, judge: FrameFilter | None) -> list[str]:
+    """What decides drawn frames beside the settings."""
+    return [generator_fingerprint(generator_folder(config.lidm, "lidm")), *([judge.fingerprint] if judge else [])]
+
+
+def _image_model(config: VideosConfig, record: GeneratorRecord, device: str) -> tuple[Lidm, GeneratorRecord]:
+    network, image_record = load_lidm(config.lidm, device=device)
+    _require_same_latents(image_record, record, config)
+    return network, image_record
+
+
+def _shown_frames(config: VideosConfig, record: GeneratorRecord, names: list[str], device: str) -> tuple[Any, Any]:
+    """Names → (frames, attempts); and what decides them, for the record."""
     if config.frames_from is None:
-        network, image_record = load_lidm(config.lidm, device=device)
-        _require_same_latents(image_record, record, config)
+        network, image_record = _image_model(config, record, device)
+        judge: FrameFilter | None = load_filter(config.filter, record, device=device) if config.filter else None
         draw = _frame_drawer(network, image_record, config, steps=config.frame_steps, sampler="dpm++")
-        key = generator_fingerprint(generator_folder(config.lidm, "lidm"))
-        return (lambda some: passing_frames(draw, some, record, judge)), network, [key]
-    if judge is not None:
+        return (lambda some: passing_frames(draw, some, record, judge)), _frame_keys(config, judge)
+    if config.filter is not None:
         raise ConfigError("--filter draws frames again and needs an image model; leave out --frames-from")
+    if not is_store(config.frames_from):
+        raise InputError(f"--frames-from {config.frames_from}: expected a latent store, found none (mnemoscope encode)")
     store = LatentStore(config.frames_from)
     record.require_store(store, what="the video model")
     if len(store.clips) < len(names):
@@ -228,8 +248,7 @@ def _shown_frames(config: VideosConfig, record: GeneratorRecord, names: list[str
         latents = store.frames(np.array([first[name] for name in some]))
         return record.scaling.apply(latents, "standard"), np.ones(len(some), dtype=np.int64)
 
-    image_model = load_lidm(config.lidm, device=device)[0] if config.image_share else None
-    return shown, image_model, [store.fingerprint]
+    return shown, [store.fingerprint]
 
 
 def _require_same_latents(image: GeneratorRecord, video: GeneratorRecord, config: VideosConfig) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mnemoscope.core.errors import ConfigError, InputError
 from mnemoscope.core.rng import generator
@@ -57,7 +58,7 @@ def _listed(rule: str, count: int) -> np.ndarray:
         raise InputError(f"{path}: expected a column EF, found {', '.join(map(str, table.columns))}")
     if len(table) < count:
         raise InputError(f"{path}: expected {count} rows, one for each sample, found {len(table)}; lower --count")
-    ef = table[columns["ef"]].astype(float).to_numpy()[:count]
+    ef = pd.to_numeric(table[columns["ef"]], errors="coerce").to_numpy(dtype=np.float64)[:count]
     wrong = np.flatnonzero(~((ef >= 0) & (ef <= 100)))
     if len(wrong):
         raise InputError(

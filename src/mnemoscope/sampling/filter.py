@@ -7,8 +7,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from mnemoscope.core.errors import InputError, Mismatch
-from mnemoscope.core.files import read_json
+from mnemoscope.core.errors import CorruptFile, InputError, Mismatch
+from mnemoscope.core.files import file_fingerprint, folder_fingerprint, read_json, value_fingerprint
 from mnemoscope.models.generator import GeneratorRecord
 from mnemoscope.models.reid import ReidModel, load_reid
 from mnemoscope.search import nearest
@@ -26,11 +26,13 @@ class FrameFilter:
         model: the re-identification model.
         gallery: features of train frames, (M, D).
         tau: logit above which a frame is refused.
+        fingerprint: of all three; where it differs, other frames may be refused.
     """
 
     model: ReidModel
     gallery: np.ndarray
     tau: float
+    fingerprint: str
 
     def passes(self, latents: np.ndarray) -> np.ndarray:
         """Whether each frame (B, C, h, w; unscaled latents) may be used, bool (B,): its best logit is at most tau."""
@@ -51,22 +53,26 @@ def load_filter(run: Path, record: GeneratorRecord, *, device: str = "cpu") -> F
         InputError: if the folder is no finished audit.
         Mismatch: if its model reads other latents than the generator makes.
     """
+    features = run / "features" / "train.npz"
     try:
-        tau = float(read_json(run / "audit.json")["privacy"]["tau"]["value"])
-        with np.load(run / "features" / "train.npz", allow_pickle=False) as file:
-            gallery = file["values"]
+        tau = float(read_json(run / "audit.json")["privacy"]["tau"])
+        # Opened here, because NumPy leaves a file open that turns out to be damaged.
+        with features.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            gallery = arrays["values"]
         given = read_json(run / "run.json")["config"].get("reid_model")
-    except (KeyError, OSError, TypeError, ValueError, BadZipFile) as error:
+    except (CorruptFile, KeyError, OSError, TypeError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(
             f"--filter {run}: expected the folder of a finished audit, found: {error}; run one (mnemoscope audit)"
         ) from error
-    model = load_reid(Path(given) if given else run / "reid" / "model", device=device)
+    folder = Path(given) if given else run / "reid" / "model"
+    model = load_reid(folder, device=device)
     if (model.scaling, model.encoder) != (record.scaling, record.encoder):
         raise Mismatch(
             f"--filter {run}: expected an audit of latents of the generator's VAE and scaling, found another; audit "
             f"with the store that the generator was trained on (mnemoscope audit --real STORE)"
         )
-    return FrameFilter(model, gallery, tau)
+    key = value_fingerprint([tau, file_fingerprint(features), folder_fingerprint(folder)])
+    return FrameFilter(model, gallery, tau, key)
 
 
 def passing_frames(

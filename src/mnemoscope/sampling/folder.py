@@ -1,8 +1,10 @@
 """Samples on disk: each one's latents in a file as soon as they are made, then one store, then one video each."""
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -63,9 +65,7 @@ def sample_to_store(
             _keep(parts, waiting[first : first + batch_size], block)
             progress("sample", len(names) - len(waiting) + min(first + batch_size, len(waiting)), len(names), "clip")
         _join(names, parts, folder, record=record, source=source)
-    for name in names:
-        (parts / f"{name}.npz").unlink(missing_ok=True)
-    parts.rmdir()
+    shutil.rmtree(parts)  # with what a killed call left half-written
     return LatentStore(folder)
 
 
@@ -108,9 +108,10 @@ def _join(names: Sequence[str], parts: Path, folder: Path, *, record: GeneratorR
 
 def _part(path: Path) -> tuple[np.ndarray, dict[str, object]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return file["latents"], {key: file[key].item() for key in file.files if key != "latents"}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        # Opened here, because NumPy leaves a file open that turns out to be damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return arrays["latents"], {key: arrays[key].item() for key in arrays.files if key != "latents"}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise CorruptFile(
             f"{path}: expected a finished sample, found: {error}; delete the file and sample on"
         ) from error

@@ -21,13 +21,16 @@ def class_number(record: GeneratorRecord, name: str | None) -> int:
         return len(record.classes)
     if name not in record.classes:
         known = ", ".join(record.classes) or "none: it was trained without classes"
-        raise ConfigError(f"--class {name}: expected a class of the model ({known}); train with --set lidm.classes=…")
+        raise ConfigError(
+            f"--class-name {name}: expected a class of the model ({known}); choose one of them, or train with "
+            f"--set {record.kind}.classes=…"
+        )
     return record.classes.index(name)
 
 
-def image_predictor(network: Lidm, classes: torch.Tensor | None = None) -> Predict:
-    """The LIDM as a sampler sees it; ``classes`` are numbers (B,)."""
-    return lambda x, t, _: network(x, t, classes)
+def image_predictor(network: Lidm, number: int | None = None) -> Predict:
+    """The LIDM as a sampler sees it; ``number`` is the class of all samples, None means *any*."""
+    return lambda x, t, _: network(x, t, None if number is None else torch.full_like(t, number))
 
 
 def sample_frames(
@@ -52,10 +55,12 @@ def sample_frames(
         steps: reverse steps.
         class_name: a class of the model; None means *any*.
         device: torch device.
+
+    Raises:
+        ConfigError: for a class the model was not trained on.
     """
-    classes = torch.full((len(ids),), class_number(record, class_name), device=device) if record.classes else None
     x = denoise(
-        image_predictor(network, classes),
+        image_predictor(network, class_number(record, class_name)),
         record.frame_shape,
         sampler=sampler,
         steps=steps,
