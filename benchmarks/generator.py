@@ -341,6 +341,15 @@ def inside(consistency: Figures) -> float:
     return float(np.mean((median >= np.array(real["low"])) & (median <= np.array(real["high"]))))
 
 
+def trained(kind: str, log: pd.DataFrame) -> str:
+    """How long a model was trained, and what came of it."""
+    loss = log["val_loss"]
+    return (
+        f"{kind.upper()}: {len(log)} epochs, {int(log['step'].iloc[-1])} steps, {log['seconds'].sum() / 60:.0f} min "
+        f"(validation loss {loss.iloc[0]:.3f} → {loss.iloc[-1]:.3f})"
+    )
+
+
 def met(is_met: bool) -> str:
     return "yes" if is_met else "**no**"
 
@@ -350,8 +359,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-COMMANDS = """mnemoscope phantom runs/generator/clips --view a4c --patients 600 --clips-per-patient 2 --frames 32 --fps 12 \\
-  --val-share 0.08 --holdout-share 0.22 --seed 40
+COMMANDS = """mnemoscope phantom runs/generator/clips --view a4c --patients 600 --clips-per-patient 2 --frames 32 \\
+  --fps 12 --val-share 0.08 --holdout-share 0.22 --seed 40
 mnemoscope encode runs/generator/clips --out runs/generator/latents
 for model in lidm lvdm; do
   cp src/mnemoscope/models/bundled/$model/training.yaml runs/generator/$model.yaml
@@ -410,8 +419,9 @@ Written by `python -m benchmarks.generator`, on {torch.get_num_threads()} cores 
         platform.machine()
     }, no accelerator). An
 image model (LIDM) and a video model (LVDM) over the latents of the bundled VAE, trained on one phantom cohort (apical
-four-chamber, seed 40: 420 train patients with two clips of 32 frames at 12 frames per second); holdout are patients that no model saw. Sizes: VAE
-{size["vae"]:.1f} MB, LIDM {size["lidm"]:.1f} MB, LVDM {size["lvdm"]:.1f} MB. The VAE's own figures are in
+four-chamber, seed 40: 420 train patients with two clips of 32 frames at 12 frames per second); holdout are
+patients that no model saw. Sizes: VAE {size["vae"]:.1f} MB, LIDM {size["lidm"]:.1f} MB, LVDM {
+        size["lvdm"]:.1f} MB. The VAE's own figures are in
 [vae.md](vae.md).
 
 ![Real clips above, generated ones of EF 20, 40, 60 and 80 % below](../images/generated.gif)
@@ -522,12 +532,7 @@ learned; verdict **{
 
 ## How it was trained
 
-{
-        ", ".join(
-            f"{kind.upper()}: {len(log)} epochs, {int(log['step'].iloc[-1])} steps, {log['seconds'].sum() / 60:.0f} minutes (validation loss {log['val_loss'].iloc[0]:.3f} → {log['val_loss'].iloc[-1]:.3f})"
-            for kind, log in logs.items()
-        )
-    }; both beside
+{", ".join(trained(kind, log) for kind, log in logs.items())}; both beside
 other work on two shared cores. Recipe and log lie beside the weights (`training.yaml`, `log.csv`).
 
 ```

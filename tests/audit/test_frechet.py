@@ -36,7 +36,7 @@ def test_any_two_sets_have_the_distance_of_scipys_matrix_root(seed: int, size: i
 
 def test_moving_one_set_adds_the_squared_distance() -> None:
     a = generator(1, "moved").standard_normal((40, 5))
-    assert frechet_distance(a, a + [3, 0, 4, 0, 0]) == pytest.approx(25.0)
+    assert frechet_distance(a, a + np.array([3, 0, 4, 0, 0])) == pytest.approx(25.0)
 
 
 def test_fewer_rows_than_features_still_give_a_number() -> None:

@@ -13,7 +13,8 @@ from mnemoscope.cli.check import CheckConfig
 from mnemoscope.cli.demo import DemoConfig
 from mnemoscope.cli.encode import EncodeConfig
 from mnemoscope.cli.phantom import PhantomConfig
-from mnemoscope.cli.train import ReidConfig, VaeConfig
+from mnemoscope.cli.sample import ImagesConfig, VideosConfig
+from mnemoscope.cli.train import LidmConfig, LvdmConfig, ReidConfig, VaeConfig
 from mnemoscope.core.config import Config, build
 from mnemoscope.latents.encode import PixelEncoder, encode_set
 from mnemoscope.latents.store import LatentStore
@@ -28,6 +29,10 @@ WITH_SETTINGS: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     "encode": (EncodeConfig, ("a", "b", "--out", "c")),
     "phantom": (PhantomConfig, ("a", "--synthetic", "b")),
     "reproduce tables": (TablesConfig, ("--out", "c")),
+    "sample images": (ImagesConfig, ("--out", "c")),
+    "sample videos": (VideosConfig, ("--out", "c")),
+    "train lidm": (LidmConfig, ("--store", "a", "--out", "c")),
+    "train lvdm": (LvdmConfig, ("--store", "a", "--out", "c")),
     "train reid": (ReidConfig, ("--store", "STORE", "--out", "c")),
     "train vae": (VaeConfig, ("--store", "a", "--out", "c")),
 }
@@ -37,6 +42,10 @@ NESTED = {
     "demo": "audit.frames.height",
     "encode": "frames.width",
     "reproduce tables": "reid.loop.epochs",
+    "sample images": "sampler",
+    "sample videos": "image_share",
+    "train lidm": "lidm.loop.epochs",
+    "train lvdm": "lvdm.loop.epochs",
     "train reid": "reid.loop.epochs",
     "train vae": "vae.loop.batch_size",
 }
@@ -71,7 +80,7 @@ def test_every_verb_with_settings_is_tested_here() -> None:
     assert config == set(WITH_SETTINGS)
 
 
-@pytest.mark.parametrize("verb", sorted(name for name in commands() if name != "train"))
+@pytest.mark.parametrize("verb", sorted(name for name in commands() if name not in ("sample", "train")))
 def test_help_of_every_verb_has_an_example_that_is_a_call_of_it(call: Call, verb: str) -> None:
     done = call(*verb.split(), "--help")
     assert done.exit_code == 0

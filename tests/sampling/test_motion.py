@@ -1,4 +1,4 @@
-"""Clips as motion around a shown frame: the image model is asked in its own terms, and the clip comes back in latents."""
+"""Clips as motion around a shown frame: the image model is asked in its own terms, and latents come back."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_frames_are_the_batch_of_an_image_model() -> None:
 
 @pytest.mark.parametrize("motion_std", [None, 0.25])
 def test_clips_come_back_as_latents(monkeypatch: pytest.MonkeyPatch, motion_std: float | None) -> None:
-    """A network that knows the diffused variable to be 2 everywhere gives 2, or the shown frame plus twice the motion."""
+    """A network that knows the diffused variable to be 2 gives 2, or the shown frame plus twice the motion."""
     record = GeneratorRecord(**RECORD.__dict__ | {"motion_std": motion_std})
     frames = generator(1, "shown").standard_normal((3, *SHAPE)).astype(np.float32)
 
