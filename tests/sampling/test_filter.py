@@ -13,7 +13,7 @@ from mnemoscope.models import reid
 from mnemoscope.sampling import filter as room
 from mnemoscope.sampling.filter import MAX_ATTEMPTS, FrameFilter, load_filter, passing_frames
 from mnemoscope.search import WeightedL1
-from tests.sampling.tiny_models import SHAPE, named_noise, record_of, tiny_reid
+from tests.sampling.tiny_models import SHAPE, named_noise, record_of, write_audit
 
 RECORD = record_of("lidm")
 COPY_LOGIT = 5.0
@@ -113,17 +113,10 @@ def test_the_last_attempt_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 TAU = COPY_LOGIT - 1e-3
 
 
-def write_audit(folder: Path, *, encoder: str = "toy", model_elsewhere: Path | None = None) -> np.ndarray:
-    """What the filter reads of a finished audit, with two train frames; these frames."""
-    model = tiny_reid(scaling=RECORD.scaling, encoder=encoder)
-    model.save(model_elsewhere or folder / "reid" / "model")
-    (folder / "features").mkdir(parents=True)
+def audited(folder: Path, *, model: Path | None = None) -> np.ndarray:
+    """A finished audit whose train frames are the known ones; these as they are stored."""
     train = stored(np.stack(KNOWN))
-    values = model.embed(train)
-    np.savez(folder / "features" / "train.npz", values=values, clip=np.arange(2), frame=np.zeros(2, dtype=np.int64))
-    (folder / "audit.json").write_text(json.dumps({"privacy": {"tau": TAU}}))
-    given = None if model_elsewhere is None else str(model_elsewhere)
-    (folder / "run.json").write_text(json.dumps({"config": {"reid_model": given}}))
+    write_audit(folder, train, RECORD, tau=TAU, model=model)
     return train
 
 
@@ -135,7 +128,7 @@ def test_tau_stands_in_an_audit_as_a_number() -> None:
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_the_filter_of_an_audit_refuses_its_train_frames(tmp_path: Path, elsewhere: bool) -> None:
-    train = write_audit(tmp_path / "run", model_elsewhere=tmp_path / "model" if elsewhere else None)
+    train = audited(tmp_path / "run", model=tmp_path / "model" if elsewhere else None)
     found = load_filter(tmp_path / "run", RECORD)
     assert (found.tau, found.gallery.shape) == (TAU, (2, 8))
     frames = np.concatenate([train, stored(named_noise(["x", "y", "z"], SHAPE))])
@@ -143,7 +136,7 @@ def test_the_filter_of_an_audit_refuses_its_train_frames(tmp_path: Path, elsewhe
 
 
 def test_the_fingerprint_sees_tau_gallery_and_model(tmp_path: Path) -> None:
-    write_audit(tmp_path)
+    audited(tmp_path)
     first = load_filter(tmp_path, RECORD).fingerprint
     assert load_filter(tmp_path, RECORD).fingerprint == first
     content = (tmp_path / "audit.json").read_text()
@@ -157,7 +150,7 @@ def test_the_fingerprint_sees_tau_gallery_and_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["audit.json", "run.json", "features/train.npz"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "other"])
 def test_a_folder_that_is_no_finished_audit_is_refused(tmp_path: Path, part: str, damage: str) -> None:
-    write_audit(tmp_path)
+    audited(tmp_path)
     file = tmp_path / part
     content = file.read_bytes()
     file.unlink()
@@ -168,21 +161,21 @@ def test_a_folder_that_is_no_finished_audit_is_refused(tmp_path: Path, part: str
 
 
 def test_an_audit_that_came_to_no_threshold_is_refused(tmp_path: Path) -> None:
-    write_audit(tmp_path)
+    audited(tmp_path)
     (tmp_path / "audit.json").write_text(json.dumps({"privacy": None}))
     with pytest.raises(InputError, match="--filter"):
         load_filter(tmp_path, RECORD)
 
 
 def test_an_audit_whose_model_is_gone_is_refused(tmp_path: Path) -> None:
-    write_audit(tmp_path)
+    audited(tmp_path)
     (tmp_path / "reid" / "model" / "config.json").unlink()
     with pytest.raises(CorruptFile, match=r"model.config\.json"):
         load_filter(tmp_path, RECORD)
 
 
 def test_an_audit_of_other_latents_is_refused(tmp_path: Path) -> None:
-    write_audit(tmp_path)
+    audited(tmp_path)
     scaling = RECORD.scaling
     others = [
         replace(RECORD, scaling=replace(scaling, mean=(0.5, *scaling.mean[1:]))),

@@ -98,7 +98,7 @@ def test_a_clip_of_one_window_is_what_the_network_denoises() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_a_clip_does_not_depend_on_its_batch(share: float) -> None:
-    how, image = replace(HOW, image_share=share, mixing="bernoulli", steps=2), tiny_lidm(frame_shape=SHAPE)
+    how, image = replace(HOW, image_share=share, steps=2), tiny_lidm(frame_shape=SHAPE)
     together = dict(zip(IDS, sampled(how=how, image_model=image), strict=True))
     for some in (["c"], ["x", "b", "a"]):
         for name, clip in zip(some, sampled(some, how=how, image_model=image), strict=True):

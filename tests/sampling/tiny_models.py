@@ -1,5 +1,6 @@
 """Generators and a VAE of a few thousand weights that fit each other: latents 4×6×6 of frames 24×24."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,19 @@ def tiny_reid(*, scaling: Scaling, encoder: str) -> ReidModel:
     with named_weights(0, "tiny"):
         network = Reid(architecture)
     return ReidModel(network, scaling=scaling, encoder=encoder, preset="toy")
+
+
+def write_audit(
+    folder: Path, train: np.ndarray, record: GeneratorRecord, *, tau: float, model: Path | None = None
+) -> None:
+    """What the filter reads of a finished audit whose train frames are these, unscaled latents (N, C, h, w)."""
+    reid = tiny_reid(scaling=record.scaling, encoder=record.encoder)
+    reid.save(model or folder / "reid" / "model")
+    (folder / "features").mkdir(parents=True)
+    count = len(train)
+    np.savez(folder / "features" / "train.npz", values=reid.embed(train), clip=np.arange(count), frame=np.zeros(count))
+    (folder / "audit.json").write_text(json.dumps({"privacy": {"tau": tau}}))
+    (folder / "run.json").write_text(json.dumps({"config": {"reid_model": None if model is None else str(model)}}))
 
 
 def named_noise(names: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
