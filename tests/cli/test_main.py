@@ -42,8 +42,8 @@ NESTED = {
     "demo": "audit.frames.height",
     "encode": "frames.width",
     "reproduce tables": "reid.loop.epochs",
-    "sample images": "sampler",
-    "sample videos": "image_share",
+    "sample images": "steps",
+    "sample videos": "frames",
     "train lidm": "lidm.loop.epochs",
     "train lvdm": "lvdm.loop.epochs",
     "train reid": "reid.loop.epochs",
@@ -139,7 +139,7 @@ def other(annotation: Any, default: Any) -> Any:
     if annotation is int:
         return (default or 0) + 3
     if annotation is float:
-        return (default or 40.0) * 0.75
+        return 0.3 if default == 0.0 else (default or 40.0) * 0.75
     return annotation("another")
 
 

@@ -28,7 +28,8 @@ class DemoConfig(Config):
 
     Attributes:
         phantom: cohort and plants; by default the cohort that the bundled generator was trained on.
-        generated: what the bundled generator makes; none audits the plants alone.
+        generated: what the bundled generator makes.
+        plants_only: leave the generator out.
         audit: settings of the audit.
     """
 
@@ -43,7 +44,8 @@ class DemoConfig(Config):
         copies=40,
         fresh=40,
     )
-    generated: VideosConfig | None = VideosConfig(count=160, frames=32, steps=8, ef="prior", seed=40)
+    generated: VideosConfig = VideosConfig(count=160, frames=32, steps=8, ef="prior", seed=40)
+    plants_only: bool = False
     audit: AuditConfig = AuditConfig(ef_reader="phantom")
 
 
@@ -90,10 +92,13 @@ def demo(
     def make_cohort(folder: Path) -> None:
         write_cohort(cohort, folder / "clips", workers=config.phantom.workers)
 
-    generated = config.generated
     with run.recording():
         real = run.stage("real", {"cohort": asdict(cohort)}, make_cohort) / "clips"
-        made = None if generated is None else sample_videos(out=out / "generated", config=generated, progress=progress)
+        made = (
+            None
+            if config.plants_only
+            else sample_videos(out=out / "generated", config=config.generated, progress=progress)
+        )
 
         def make_synthetic(folder: Path) -> None:
             write_plants(cohort, plants, folder / "clips", workers=config.phantom.workers)
@@ -204,8 +209,7 @@ def _told(truth: TruthBesideFinding) -> str:
             f" ({truth.partial_flagged} flagged as too close)",
             f"patients learned:              {truth.patients_learned}, where copies and varied clips stem from"
             f" {truth.patients_known}",
-            f"share of patients drawn from:  {truth.patients_known_share:.2f},"
-            f" measured {_interval(truth.known_share)}",
+            f"share of patients drawn from:  {truth.patients_known_share:.2f}, measured {_interval(truth.known_share)}",
         ]
     return "\n".join(["truth beside the finding:", *(f"  {line}" for line in lines)])
 

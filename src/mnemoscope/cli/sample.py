@@ -43,7 +43,7 @@ class ImagesConfig(Config):
         steps: reverse steps.
         class_name: class of the model to sample; none samples any.
         filter: folder of a finished audit; images that it would flag are drawn again.
-        decode: write the images as one-frame videos too.
+        latents_only: leave out the decoded images (one-frame videos).
         codec: mjpeg, or ffv1 (lossless).
         batch_size: samples at once; changes speed and memory only.
         seed: of the set; a sample depends on the seed and its id alone.
@@ -57,7 +57,7 @@ class ImagesConfig(Config):
     steps: int = Field(25, ge=1, le=1000)
     class_name: str | None = None
     filter: Path | None = None
-    decode: bool = True
+    latents_only: bool = False
     codec: Literal["mjpeg", "ffv1"] = "ffv1"
     batch_size: int = Field(64, ge=1)
     seed: int = 0
@@ -84,7 +84,7 @@ class VideosConfig(Config):
         mixing: how these steps are chosen.
         class_name: class of both models to sample; none samples any.
         filter: folder of a finished audit; shown frames that it would flag are drawn again.
-        decode: write videos and FileList.csv; without, the latents alone.
+        latents_only: leave out the videos and FileList.csv.
         codec: mjpeg, or ffv1 (lossless).
         batch_size: samples at once; changes speed and memory only.
         seed: of the set; a sample depends on the seed and its id alone.
@@ -107,7 +107,7 @@ class VideosConfig(Config):
     mixing: Mixing = "periodic"
     class_name: str | None = None
     filter: Path | None = None
-    decode: bool = True
+    latents_only: bool = False
     codec: Literal["mjpeg", "ffv1"] = "mjpeg"
     batch_size: int = Field(8, ge=1)
     seed: int = 0
@@ -115,7 +115,7 @@ class VideosConfig(Config):
 
 
 # What changes neither latents nor videos.
-_INDIFFERENT = {"batch_size", "device", "decode", "codec"}
+_INDIFFERENT = {"batch_size", "device", "latents_only", "codec"}
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ def _sampled(
     key: list[Any],
     progress: Progress,
 ) -> Sampled:
-    vae = load_vae(config.vae, device=config.device) if config.decode else None
+    vae = load_vae(config.vae, device=config.device) if not config.latents_only else None
     if vae is not None:
         require_vae(vae, record)
     settings_of_samples = {k: v for k, v in config.model_dump(mode="json").items() if k not in _INDIFFERENT}
