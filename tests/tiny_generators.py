@@ -44,6 +44,7 @@ def tiny_record(kind: Kind, *, frame_shape: Shape = SHAPE, classes: tuple[str, .
         classes=classes,
         fps=32.0 if kind == "lvdm" else None,
         window_frames=4 if kind == "lvdm" else None,
+        motion_std=0.5 if kind == "lvdm" else None,
         ef_quantiles=(40.0, 55.5, 70.0) if kind == "lvdm" else (),
     )
 

@@ -163,7 +163,8 @@ def train_lidm_model(
     def make(folder: Path) -> TrainingState:
         return train_lidm(latents, recipe, folder, seed=config.seed, device=device, progress=progress)[1]
 
-    return _stage("lidm", [latents], Path(out), config, recipe, make) / "model"
+    resolved_config = config.model_copy(update={"lidm": recipe.model_dump(mode="json")})
+    return _stage("lidm", [latents], Path(out), resolved_config, recipe, make) / "model"
 
 
 def train_lvdm_model(
@@ -176,7 +177,8 @@ def train_lvdm_model(
     def make(folder: Path) -> TrainingState:
         return train_lvdm(latents, recipe, folder, seed=config.seed, device=device, progress=progress)[1]
 
-    return _stage("lvdm", [latents], Path(out), config, recipe, make) / "model"
+    resolved_config = config.model_copy(update={"lvdm": recipe.model_dump(mode="json")})
+    return _stage("lvdm", [latents], Path(out), resolved_config, recipe, make) / "model"
 
 
 def _stage(

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
 from mnemoscope.core.errors import InputError, TooFewSamples
@@ -97,8 +96,3 @@ def mean_over(losses: Sequence[Tensor], sizes: Sequence[int]) -> float:
     """Mean of per-block means, each weighing as many examples as it has."""
     total = sum(float(loss) * size for loss, size in zip(losses, sizes, strict=True))
     return total / sum(sizes) if sizes else math.nan
-
-
-def stacked(rows: Sequence[np.ndarray]) -> Tensor:
-    """Arrays of one shape to a tensor with a new first axis."""
-    return torch.from_numpy(np.stack(rows))

@@ -92,7 +92,9 @@ class LidmTask:
         self._classes = numbers[(store.clips["split"] == "train").to_numpy()]
         self._any = len(names)
         every = np.concatenate([np.arange(f, f + n) for f, n in zip(val["first_frame"], val["n_frames"], strict=True)])
-        self._val = every[strided_frames(len(every), recipe.val_frames)]
+        chosen = strided_frames(len(every), recipe.val_frames)
+        val_classes = numbers[(store.clips["split"] == "val").to_numpy()]
+        self._val, self._val_classes = every[chosen], np.repeat(val_classes, val["n_frames"].astype(int))[chosen]
 
     def examples(self) -> int:
         """Some random frames of each clip."""
@@ -128,7 +130,8 @@ class LidmTask:
             noise = np.stack([drawn_noise(self._seed, ("val", first + i), x.shape[1:]) for i in range(len(x))])
             t = torch.from_numpy(steps[first : first + len(x)]).to(device)
             noised, target = noisy(self._schedule, x, torch.from_numpy(noise).to(device), t)
-            losses.append(F.mse_loss(network(noised, t).float(), target))
+            classes = torch.from_numpy(self._val_classes[first : first + len(x)]).to(device)
+            losses.append(F.mse_loss(network(noised, t, classes).float(), target))
             sizes.append(len(x))
         return {"loss": mean_over(losses, sizes)}
 

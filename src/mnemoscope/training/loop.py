@@ -37,8 +37,8 @@ from mnemoscope.training.checkpoint import load_checkpoint, save_checkpoint
 log = logging.getLogger(__name__)
 
 _CALMER = (
-    "lower the learning rate (--set reid.loop.learning_rate=…, for a VAE vae.loop.learning_rate=…) or clip gradients "
-    "(--set reid.loop.clip_gradient_norm=1)"
+    "lower the learning rate (--set MODEL.loop.learning_rate=…, MODEL being reid, vae, lidm or lvdm) or clip gradients "
+    "(--set MODEL.loop.clip_gradient_norm=1)"
 )
 
 Batch = Mapping[str, Tensor]
