@@ -18,7 +18,7 @@ from tests.tiny_generators import tiny_lidm, tiny_lvdm
 
 IDS = ["a", "b", "c"]
 EF = {"a": 20.0, "b": 55.0, "c": 80.0, "x": 40.0}
-RECORD = record_of("lvdm")  # windows of 4 frames
+RECORD = replace(record_of("lvdm"), motion_std=None)  # windows of 4 frames, latents as they are
 HOW = VideoSampling(n_frames=7, steps=3)
 
 
