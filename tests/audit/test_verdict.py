@@ -42,9 +42,9 @@ QUIET = Privacy(
 LEAK = replace(QUIET, flagged=20, flag_rate=Estimate(0.4, 0.3, 0.5), excess_rate=Estimate(0.35, 0.2, 0.5), p_value=1e-6)
 
 
-def power(low: float, *names: str) -> Power:
+def power(low: float, *names: str, value: float = 0.9) -> Power:
     """Rungs whose true-positive rate is 0.9 from ``low`` on."""
-    tpr = Estimate(0.9, low, 0.95)
+    tpr = Estimate(value, low, 0.95)
     return {name: RungPower(100, tpr, {}, tpr, 0.03) for name in names or ("exact", "gain", "other_frame")}
 
 
@@ -73,8 +73,13 @@ def test_a_leak_is_a_fail_with_its_size_and_limit() -> None:
 DOUBTS = {
     "auc": ({"verification": replace(GOOD, auc=Estimate(0.97, 0.949, 0.99))}, "AUC 0.970 [0.949, 0.990], needed 0.95"),
     "power": (
-        {"power": power(0.8) | power(0.79, "gain", "blur")},
-        "gain 90% [79%, 95%], blur 90% [79%, 95%]; needed 80%",
+        {"power": power(0.8) | power(0.7, "gain", "blur", value=0.79)},
+        "would miss many copies; of planted ones it flags, by what was done to them: gain 79.0% [70.0%, 95.0%], "
+        "blur 79.0% [70.0%, 95.0%]; needed 80%",
+    ),
+    "few copies": (
+        {"power": power(0.8) | power(0.796, "gain", value=1.0)},
+        "too few copies were planted to say that 80% are flagged: gain 100.0% [79.6%, 95.0%]; plant more",
     ),
     "unmeasured": ({"power": None}, "no rung of the ladder was run"),
     "exact alone": ({"power": power(1.0, "exact", "flip")}, "no rung of the ladder was run"),
@@ -152,11 +157,26 @@ def test_there_is_always_something_that_nobody_looked_at() -> None:
 
 
 def test_what_was_not_looked_at_says_why_and_what_would_be_missed() -> None:
-    weak = power(0.7, "gain", "flip") | {"minimum_detectable_share": 0.02}
+    weak = power(0.7, "gain", "flip", value=0.75) | power(0.7, "rotation") | {"minimum_detectable_share": 0.02}
     absent = {"labels": "no reader", "power.vae_round_trip": "pixels have no encoder"}
     said = not_tested(result(power=weak, absent=absent, gallery={"query_frames": 4}))
     assert "whether the videos show the ejection fraction that their label says: no reader" in said
     assert "copies changed by vae round trip: pixels have no encoder" in said
-    assert "copies changed by flip: only 90% of planted ones are flagged" in said
+    assert "copies changed by flip: only 75% of planted ones are flagged" in said
+    assert "too few copies were planted to speak of changes by rotation 90.0% [70.0%, 95.0%] (--ladder-copies)" in said
     assert not any("gain" in line for line in said)
     assert any("frames between the 4 of each clip" in line for line in said)
+
+
+@pytest.mark.parametrize(("synthetic", "holdout", "least"), [(42, 22, 19), (50, 100, 5), (9, 100, None)])
+def test_an_empty_list_of_names_says_when_it_could_not_be_otherwise(
+    synthetic: int, holdout: int, least: int | None
+) -> None:
+    """Benjamini–Hochberg by brute force: k clips at the smallest p-value, 1 / (holdout + 1), all others at 1."""
+    floor = 1 / (holdout + 1)
+    named = [k for k in range(1, synthetic + 1) if any(floor <= 0.1 * j / synthetic for j in range(1, k + 1))]
+    assert least == (named[0] if named[0] > 1 else None)
+    sets = SETS | {"synthetic": SetSize(synthetic, synthetic), "holdout": SetSize(holdout, holdout)}
+    said = [line for line in not_tested(result(sets=sets)) if "by name" in line]
+    assert ([f"unless {least} are" in line for line in said] == [True]) if least else said == []
+    assert not any("by name" in line for line in not_tested(result(sets=sets, privacy=replace(QUIET, fdr_flagged=2))))

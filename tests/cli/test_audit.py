@@ -55,6 +55,9 @@ def test_the_answer_stands_on_stdout_with_what_was_not_tested(call: Call, clips:
     assert said.startswith(f"verdict: {result.verdict.status}\n")
     assert f"flagged: {result.privacy.flagged} of 8 (tau {result.privacy.tau:.3f})" in said
     assert "of 10 train clips" in said
+    assert result.recall is not None
+    for name, number in (("matched", result.recall.matched), ("known_share", result.recall.known_share)):
+        assert (f"not measured ({result.absent.get(f'recall.{name}')})" in said) == (number is None)
     for line in (*result.verdict.reasons, *result.verdict.not_tested):
         assert f"  {line}\n" in said
     assert said.endswith(f"report: {out / 'report.html'}\n")

@@ -1,5 +1,6 @@
 """The verdict: may the set leave, why, and what nobody looked at. Every limit says where it comes from."""
 
+import math
 from dataclasses import dataclass
 
 from mnemoscope.core.types import AuditResult, Power, Privacy, RungPower, SetSize, Status, Verdict, Verification, rungs
@@ -60,7 +61,7 @@ def decide(
         verification: how well the model tells patients apart.
         privacy: flags and what innocents would bring.
         power: what of planted copies is flagged; None if it was not measured.
-        exact_copies: synthetic clips whose decoded frames are those of a real clip.
+        exact_copies: synthetic clips whose frames (or latents) are those of a real clip.
         limits: when the instrument speaks.
         not_tested: what nobody looked at.
     """
@@ -74,7 +75,7 @@ def decide(
 def _copies(exact_copies: int) -> list[str]:
     if exact_copies == 0:
         return []
-    return [f"{exact_copies} synthetic clips are real clips, frame by frame (their decoded frames are the same)"]
+    return [f"{exact_copies} synthetic clips are real clips, frame by frame (every frame is the same)"]
 
 
 def _leaks(privacy: Privacy, limits: Limits) -> list[str]:
@@ -115,17 +116,33 @@ def _doubts(
 def _deafness(asked: dict[str, RungPower], limits: Limits) -> list[str]:
     if not asked.keys() - {"exact"}:
         return ["whether the audit would notice a changed copy could not be measured: no rung of the ladder was run"]
-    missed = [
-        f"{name.replace('_', ' ')} {rung.tpr.value:.0%} [{rung.tpr.low:.0%}, {rung.tpr.high:.0%}]"
-        for name, rung in asked.items()
-        if rung.tpr.low < limits.least_power
-    ]
-    if not missed:
-        return []
-    return [
-        f"the audit would miss many copies; of planted ones it flags, by what was done to them: {', '.join(missed)}; "
-        f"needed {limits.least_power:.0%} at the lower end"
-    ]
+    missed, unsure = _too_weak(asked, limits)
+    said = []
+    if missed:
+        said.append(
+            f"the audit would miss many copies; of planted ones it flags, by what was done to them: "
+            f"{_rates(missed)}; needed {limits.least_power:.0%} at the lower end"
+        )
+    if unsure:
+        said.append(
+            f"too few copies were planted to say that {limits.least_power:.0%} are flagged: {_rates(unsure)}; plant "
+            f"more (--ladder-copies), for which there must be as many train patients"
+        )
+    return said
+
+
+def _too_weak(power: dict[str, RungPower], limits: Limits) -> tuple[dict[str, RungPower], dict[str, RungPower]]:
+    """Rungs of which too few copies are flagged, and rungs of which too few were planted to say."""
+    weak = {name: rung for name, rung in power.items() if rung.tpr.low < limits.least_power}
+    missed = {name: rung for name, rung in weak.items() if rung.tpr.value < limits.least_power}
+    return missed, {name: rung for name, rung in weak.items() if name not in missed}
+
+
+def _rates(power: dict[str, RungPower]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {rung.tpr.value:.1%} [{rung.tpr.low:.1%}, {rung.tpr.high:.1%}]"
+        for name, rung in power.items()
+    )
 
 
 _UNLOOKED = {
@@ -152,14 +169,31 @@ def not_tested(result: AuditResult, *, limits: Limits = Limits()) -> list[str]:
     frames = result.gallery.get("query_frames", "all")
     if frames != "all":
         unlooked.append(f"frames between the {frames} of each clip that were compared (--query-frames all takes every)")
+    reported = {name: rung for name, rung in rungs(result.power).items() if name not in limits.must_notice}
+    missed, unsure = _too_weak(reported, limits)
     deaf = [
         f"copies changed by {name.replace('_', ' ')}: only {rung.tpr.value:.0%} of planted ones are flagged"
-        for name, rung in rungs(result.power).items()
-        if name not in limits.must_notice and rung.tpr.low < limits.least_power
+        for name, rung in missed.items()
     ]
+    if unsure:
+        deaf.append(f"too few copies were planted to speak of changes by {_rates(unsure)} (--ladder-copies)")
     missing = [
         f"copies changed by {name.removeprefix('power.').replace('_', ' ')}: {reason}"
         for name, reason in result.absent.items()
         if name.startswith("power.")
     ]
-    return unlooked + deaf + missing + _NEVER
+    return unlooked + _unnameable(result) + deaf + missing + _NEVER
+
+
+def _unnameable(result: AuditResult) -> list[str]:
+    """A list of single clips stays empty where the holdout is too small for its smallest p-value, 1 / (holdout + 1)."""
+    privacy, holdout = result.privacy, result.sets["holdout"].clips
+    if privacy is None or privacy.fdr_flagged:
+        return []
+    least = math.ceil(result.sets["synthetic"].clips / ((holdout + 1) * privacy.fdr_rate))
+    if least <= 1:
+        return []
+    return [
+        f"single clips by name at a false-discovery rate of {privacy.fdr_rate:g}: with {holdout} holdout clips none "
+        f"can be named unless {least} are more similar than every holdout clip; add holdout clips, or raise --fdr-rate"
+    ]

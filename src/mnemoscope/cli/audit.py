@@ -97,6 +97,20 @@ def command(
         sys.exit(1)
 
 
+def _ratio(result: AuditResult) -> str:
+    matched = result.recall.matched if result.recall else None
+    if matched is None:
+        return f"not measured ({result.absent.get('recall.matched', 'no recall')})"
+    return f"{matched.ratio.value:.2f} [{matched.ratio.low:.2f}, {matched.ratio.high:.2f}] times as many"
+
+
+def _known(result: AuditResult) -> str:
+    known = result.recall.known_share if result.recall else None
+    if known is None:
+        return f"not measured ({result.absent.get('recall.known_share', 'no recall')})"
+    return f"{known.value:.0%} [{known.low:.0%}, {known.high:.0%}]"
+
+
 def summary(result: AuditResult, out: Path) -> str:
     """The audit in a few lines."""
     lines = [f"verdict: {result.verdict.status}", *(f"  {reason}" for reason in result.verdict.reasons)]
@@ -110,7 +124,10 @@ def summary(result: AuditResult, out: Path) -> str:
     if result.recall is not None:
         lines.append(
             f"learned: {result.recall.learned} of {result.sets['train'].clips} train clips "
-            f"({result.recall.learned_share:.1%}), {result.recall.learned_and_flagged} of them only by flagged clips"
+            f"({result.recall.learned_share:.1%}), {result.recall.learned_and_flagged} of them only by flagged clips; "
+            f"a clip of a stranger has a nearest train clip too"
         )
+        lines.append(f"  beside holdout clips, at equal number: {_ratio(result)}")
+        lines.append(f"  share of train patients known: {_known(result)}")
     lines += ["not tested:", *(f"  {what}" for what in result.verdict.not_tested), f"report: {out / 'report.html'}"]
     return "\n".join(lines)

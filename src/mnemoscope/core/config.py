@@ -64,7 +64,7 @@ def build(kind: type[C], values: Mapping[str, Any], *, prefix: str = "") -> C:
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        lines = [_explain(kind, problem, prefix) for problem in error.errors()]
+        lines = dict.fromkeys(_explain(kind, problem, prefix) for problem in error.errors())
         raise ConfigError(f"{kind.__name__}: {len(lines)} problem(s)\n" + "\n".join(lines)) from None
 
 
@@ -122,6 +122,6 @@ def _explain(kind: type, problem: Any, prefix: str) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"  {prefix}{key}: {problem['msg']} (found {problem['input']!r})"
-    near = difflib.get_close_matches(key, list(known_keys(kind)), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(key, list(known_keys(kind)), n=1, cutoff=0.6)
     hint = f"; did you mean {prefix + near[0]!r}?" if near else "; --dry-run prints every known key"
     return f"  {prefix}{key}: unknown key{hint}"

@@ -36,12 +36,17 @@ def clip_problems(manifest: Manifest, facts: Mapping[str, ClipFacts]) -> Iterato
             yield from _disagreement(row, fact)
 
 
+def _bare(error: str) -> str:
+    """An error without the path and the remedy, which a problem says itself."""
+    return error.partition(": ")[2].rpartition("; ")[0] or error
+
+
 def _damage(row: _Row, fact: ClipFacts) -> Iterator[Problem]:
     if not fact.present:
         yield row.problem("absent", "listed, but there is no such file", "restore the file or drop its row")
     elif fact.error:
         kind = "truncated" if fact.n_frames else "unreadable"
-        yield row.problem(kind, fact.error, "export the clip again or leave it out")
+        yield row.problem(kind, _bare(fact.error), "export the clip again or leave it out")
     elif not fact.n_frames:
         yield row.problem("empty", "expected at least one frame, decoded none", "leave the clip out")
     if fact.cut_short:

@@ -35,6 +35,7 @@ SPLIT_NAMES = {
 }
 _FOLDS = {str(fold): "train" for fold in range(8)} | {"8": "val", "9": "holdout"}
 _FILE_LIST = "FileList.csv"
+_FLAGS = "--layout; of an audit --real-layout, --synthetic-layout"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +73,11 @@ def read_layout(
     folder = scan(root)
     name = recognise(folder) if layout == "auto" else layout
     if name not in LAYOUTS:
-        raise ConfigError(f"expected layout (--layout) to be auto or one of {', '.join(LAYOUTS)}, got {layout!r}")
+        raise ConfigError(f"expected the layout ({_FLAGS}) to be auto or one of {', '.join(LAYOUTS)}, got {layout!r}")
     columns = table or TableColumns()
     clips = LAYOUTS[name].read(folder, columns)
     if clips.empty:
-        raise InputError(f"{root}: expected clips in layout {name}, found none; choose another (--layout)")
+        raise InputError(f"{root}: expected clips in layout {name}, found none; choose another ({_FLAGS})")
     clips = clips.assign(clip_id=clip_ids(clips["path"].tolist()))
     patients_listed = "patient_id" in clips.columns
     clips = with_headers(clips, root=folder.root)

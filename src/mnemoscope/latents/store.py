@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import zarr
 
-from mnemoscope.core.errors import CorruptFile, DegenerateValues, Mismatch
+from mnemoscope.core.errors import CorruptFile, DegenerateValues, InputError, Mismatch
 from mnemoscope.core.files import file_fingerprint, folder_fingerprint, read_json, value_fingerprint
 from mnemoscope.latents.scaling import Scaling
 
@@ -68,11 +68,17 @@ class LatentStore:
         folder: the store.
 
     Raises:
+        InputError: if the folder is no store.
         CorruptFile: if a part is missing, damaged, or does not fit the others.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        if not (is_store(folder) or (folder / FRAMES).exists()):
+            raise InputError(
+                f"{folder}: expected a latent store, found no {RECORD} in it; make one (mnemoscope encode DIR "
+                f"--out STORE)"
+            )
         values = read_json(folder / RECORD)
         if values.pop("format", None) != FORMAT:
             raise CorruptFile(f"{folder / RECORD}: expected format {FORMAT!r}; encode the set again")

@@ -1,13 +1,16 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from mnemoscope.audit.run import sources
 from mnemoscope.core.errors import InputError, TooFewSamples
 from mnemoscope.latents.store import LatentStore
 from tests.audit.run.conftest import Tiny
 from tests.reference.tiny_audit import SPLITS
+from tests.toys import ToyClip, write_store
 
 
 def retable(real: Path, splits: list[str]) -> None:
@@ -65,3 +68,20 @@ def test_leaving_out_may_not_use_up_the_holdout(fresh: Tiny) -> None:
     with pytest.raises(TooFewSamples, match="at least 5 holdout clips, got 4"):
         fresh.audit(drop_bad_clips=True)
     assert not (fresh.out / "latents-real").exists()
+
+
+def test_equal_latents_are_found_in_every_split_and_only_where_all_frames_are_equal(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frames = {name: rng.normal(size=(4, 2, 3, 3)).astype(np.float16) for name in ("t", "h", "own")}
+    almost = frames["t"].copy()
+    almost[3, 1, 2, 2] += 1
+    real = write_store(
+        tmp_path / "real", {"t": ToyClip(frames["t"], "p0"), "h": ToyClip(frames["h"], "p1", split="holdout")}
+    )
+    suspects = {"a": frames["h"], "b": frames["own"], "c": almost, "d": frames["t"], "e": frames["t"][:3]}
+    synthetic = write_store(
+        tmp_path / "synthetic",
+        {name: ToyClip(clip, name, split="synthetic") for name, clip in suspects.items()},
+        scaling=real.record.scaling,
+    )
+    assert sources.equal_latents(real, synthetic) == [("a", "h"), ("d", "t")]

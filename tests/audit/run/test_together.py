@@ -132,3 +132,29 @@ def test_a_reader_sees_the_decoded_frames_and_their_rate(tmp_path: Path, monkeyp
     assert found.reader == "phantom"
     assert found.requested_vs_measured.mae.value < 1
     assert seen == [20.0] * 40
+
+
+def test_a_table_that_measures_other_clips_says_so(tmp_path: Path) -> None:
+    (tmp_path / "ef.csv").write_text("clip_id,ef\nother7,50\n")
+    asked = pd.DataFrame({"clip_id": ["s0", "s1"], "ef": [40.0, 60.0]})
+    with pytest.raises(TooFewSamples, match=r"ef\.csv measures none of the 2 synthetic clips: .* other7, .* like s0"):
+        together.labelled(asked, None, AuditConfig(measured_ef=tmp_path / "ef.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("clip_id,ef\na,50\nb,60\na,51\n", "found a more than once"),
+        ("clip_id,ef\na,50\nb,130\n", "ef from 0 to 100; found 130 for b"),
+        ("clip_id,ef\na,\n", "ef from 0 to 100; found nan for a"),
+        ("clip_id,ef\n", "found no rows"),
+        ("name,ef\na,50\n", "name the columns so"),
+        ("clip_id,ef\na,high\n", "correct the path or the file"),
+        (None, "correct the path or the file"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(tmp_path: Path, text: str | None, words: str) -> None:
+    if text is not None:
+        (tmp_path / "ef.csv").write_text(text)
+    with pytest.raises(InputError, match=rf"ef\.csv: expected .*{words}"):
+        together.measured_table(tmp_path / "ef.csv")

@@ -34,9 +34,11 @@ def features(frames: dict[int, list[float]]) -> FrameFeatures:
     return FrameFeatures(values, clip, frame)
 
 
-def verified(model: ReidModel, frames: dict[int, list[float]], patients: list[str]) -> Verification:
+def verified(
+    model: ReidModel, frames: dict[int, list[float]], patients: list[str], absent: dict[str, str] | None = None
+) -> Verification:
     clips = pd.DataFrame({"patient_id": patients})
-    return verify.verification(features(frames), clips, model, seed=0, absent={})
+    return verify.verification(features(frames), clips, model, seed=0, absent={} if absent is None else absent)
 
 
 def test_verification_agrees_with_all_pairs_by_loop(model: ReidModel) -> None:
@@ -67,9 +69,11 @@ def test_the_table_of_decisions_takes_one_pair_of_each_kind_a_clip(model: ReidMo
 
 
 def test_rates_that_the_pairs_cannot_resolve_are_none(model: ReidModel) -> None:
-    found = verified(model, FRAMES, PATIENTS)
+    absent: dict[str, str] = {}
+    found = verified(model, FRAMES, PATIENTS, absent)
     assert set(found.tpr_at_fpr) == {"0.05", "0.01", "0.001"}
     assert found.tpr_at_fpr["0.001"] is None
+    assert "a rate of 0.001 needs more pairs" in absent["reid.tpr_at_fpr.0.001"]
     many = {clip: [10.0 * clip, 10.0 * clip + 0.1] for clip in range(12)}
     found = verified(model, many, [f"p{clip}" for clip in many])
     assert found.tpr_at_fpr["0.05"] is not None
@@ -120,7 +124,9 @@ def test_the_other_clip_of_a_patient_is_sought_without_the_own_clip(model: ReidM
     assert verified(model, FRAMES, PATIENTS).top1_other_clip.value == 1.0
     crossed = {0: [0.0, 0.5], 1: [5.0, 5.25], 2: [6.0], 3: [6.4, 9.0]}
     assert verified(model, crossed, PATIENTS).top1_other_clip.value == pytest.approx(0.5)
-    assert verified(model, FRAMES, ["p", "q", "r", "s"]).top1_other_clip is None
+    absent: dict[str, str] = {}
+    assert verified(model, FRAMES, ["p", "q", "r", "s"], absent).top1_other_clip is None
+    assert absent["reid.top1_other_clip"].startswith("every holdout patient has one clip")
 
 
 def test_heads_are_the_auc_of_scipy_and_sklearn_scores() -> None:

@@ -241,7 +241,8 @@ def _known(compared: Compared, clips: Clips, flagged_hits: np.ndarray, innocent:
     if len(identified) == 0:
         raise TooFewSamples(
             "the known share needs train patients with two clips or more, to learn how often a clip is taken for "
-            "somebody else's; found none; name the patients' column (--set table.patient=…)"
+            "somebody else's; every train patient has one; where the table names patients in a column of its own, say "
+            "which (--set table.patient=…)"
         )
     _, code = np.unique(clips.train["patient_id"].to_numpy(), return_inverse=True)
     by_patient = [np.bincount(code, weights=counts).astype(np.int64) for counts in (flagged_hits, innocent)]

@@ -1,5 +1,6 @@
 """Findings: from stores and a model to the finished audit, every test in its turn."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import mnemoscope.audit.run.stages as stages
 import mnemoscope.audit.run.together as together
 from mnemoscope.audit.intervals import wilson
 from mnemoscope.audit.matching import Matches
-from mnemoscope.audit.power import minimum_detectable_share, true_positive_rates
+from mnemoscope.audit.power import FPR_LEVELS, minimum_detectable_share, true_positive_rates
 from mnemoscope.audit.run.absent import Absent, attempt
 from mnemoscope.audit.run.assess import Assessed, Clips, assess
 from mnemoscope.audit.run.planted import Copies, planted_matches
@@ -158,6 +159,13 @@ def _power(scene: Scene, assessed: Assessed, gallery: FrameFeatures, absent: Abs
         progress=scene.progress,
     )
     absent |= {f"power.{name}": reason for name, reason in planted.absent.items()}
+    innocents = len(assessed.compared.holdout.p_max)
+    absent |= {
+        f"power.*.tpr_at_fpr.{fpr:g}": f"a rate of {fpr:g} needs at least {math.ceil(1 / fpr)} holdout clips, found "
+        f"{innocents}; add holdout clips (--real)"
+        for fpr in FPR_LEVELS
+        if innocents * fpr < 1
+    }
     measured: Power = {name: _rung(copies, assessed, scene.config) for name, copies in planted.rungs.items()}
     if not measured:
         return None
@@ -208,7 +216,10 @@ def _consistency(
 
 
 def _exact_copies(scene: Scene) -> int:
-    return len(sources.exact_copies(scene.run)) if scene.real_files and scene.synthetic_files else 0
+    """By decoded frames where both sets are videos, else by their latents."""
+    if scene.real_files and scene.synthetic_files:
+        return len(sources.exact_copies(scene.run))
+    return len(sources.equal_latents(scene.real, scene.synthetic))
 
 
 def _gallery(scene: Scene) -> dict[str, object]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mnemoscope.audit.run.sources as sources
 import mnemoscope.audit.run.stages as stages
+import mnemoscope.audit.run.together as together
 from mnemoscope.audit.run.findings import Scene, find
 from mnemoscope.audit.run.results import Finished, write_audit
 from mnemoscope.audit.run.settings import AuditConfig
@@ -42,6 +43,8 @@ def run_audit(
     """
     usable_device(config.device)
     stages.training_recipe(config, channels=4)  # misspelt settings are named before hours of encoding
+    if config.measured_ef is not None:
+        together.measured_table(config.measured_ef)
     of_real, of_synthetic, encoder = _encode(run, real, synthetic, config, progress)
     model, model_key = stages.trained(run, of_real.store, of_real.altered, config=config, progress=progress)
     model.require_store(of_synthetic.store)

@@ -1,8 +1,10 @@
 """Sources: from the two folders a person names to two checked manifests, or to two ready stores."""
 
+import hashlib
 import logging
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mnemoscope.audit.run.settings import AuditConfig
@@ -14,6 +16,7 @@ from mnemoscope.core.provenance import Run, input_folder
 from mnemoscope.data.checks import CheckReport, check
 from mnemoscope.data.layouts import SplitShares, read_layout
 from mnemoscope.data.manifest import Manifest, make_manifest, read_manifest, write_manifest
+from mnemoscope.latents.store import LatentStore
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +119,17 @@ def exact_copies(run: Run) -> list[tuple[str, str]]:
     of_real = {fingerprint: clip_id for clip_id, fingerprint in sorted(read_json(real).items(), reverse=True)}
     found = sorted(read_json(synthetic).items())
     return [(clip_id, of_real[fingerprint]) for clip_id, fingerprint in found if fingerprint in of_real]
+
+
+def equal_latents(real: LatentStore, synthetic: LatentStore) -> list[tuple[str, str]]:
+    """(synthetic clip, real clip) pairs whose stored frames are the same, all of them."""
+    of_real = {_digest(latents): str(row["clip_id"]) for row, latents in real.clips_of(real.clips)}
+    digests = ((str(row["clip_id"]), _digest(latents)) for row, latents in synthetic.clips_of(synthetic.clips))
+    return [(clip_id, of_real[digest]) for clip_id, digest in digests if digest in of_real]
+
+
+def _digest(latents: np.ndarray) -> bytes:
+    return hashlib.blake2b(latents.tobytes(), digest_size=16).digest()
 
 
 def _usable(manifest: Manifest, report: CheckReport, config: AuditConfig, table: Path) -> Manifest:

@@ -124,7 +124,7 @@ def labelled(clips: pd.DataFrame, files: dict[str, Path] | None, config: AuditCo
         )
     if len(asked) == 0:
         raise TooFewSamples("the synthetic clips have no requested ejection fraction; give it in their table (EF)")
-    measured = _from_table(asked, config.measured_ef) if config.measured_ef else _read(asked, files, config)
+    measured = _of_clips(asked, config.measured_ef) if config.measured_ef else _read(asked, files, config)
     reader = str(config.measured_ef.name) if config.measured_ef else str(config.ef_reader)
     kept = asked[asked["clip_id"].isin(measured.index)]
     requested = kept["ef"].to_numpy(np.float64)
@@ -150,12 +150,36 @@ def _read(clips: pd.DataFrame, files: dict[str, Path] | None, config: AuditConfi
     return pd.Series({clip_id: measure(clip_id) for clip_id in chosen})
 
 
-def _from_table(clips: pd.DataFrame, table: Path) -> "pd.Series[float]":
+def _of_clips(clips: pd.DataFrame, table: Path) -> "pd.Series[float]":
+    values = measured_table(table)
+    kept = values[values.index.isin(clips["clip_id"])]
+    if len(kept) == 0:
+        raise TooFewSamples(
+            f"{table.name} measures none of the {len(clips)} synthetic clips: its ids are like {values.index[0]}, "
+            f"theirs like {clips['clip_id'].iloc[0]}; use the same ids"
+        )
+    return kept
+
+
+def measured_table(table: Path) -> "pd.Series[float]":
+    """The column ``ef`` of a CSV by its ``clip_id``.
+
+    Raises:
+        InputError: if it cannot be read, is empty, lacks a column, names a clip twice, or holds what is no percentage.
+    """
+    expected = f"{table}: expected a CSV with the columns clip_id and ef (--measured-ef)"
     try:
-        measured = pd.read_csv(table, dtype={"clip_id": str})
-        values = measured.set_index("clip_id")["ef"].astype(float)
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{table}: expected a CSV with the columns clip_id and ef (--measured-ef), got: {error}"
-        ) from error
-    return values[values.index.isin(clips["clip_id"])]
+        values = pd.read_csv(table, dtype={"clip_id": str}).set_index("clip_id")["ef"].astype(float)
+    except KeyError as error:
+        raise InputError(f"{expected}, found none named {error}; name the columns so") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{expected}, got: {error}; correct the path or the file") from error
+    if len(values) == 0:
+        raise InputError(f"{expected}, found no rows; give one for each clip that was measured")
+    double = values.index[values.index.duplicated()]
+    if len(double):
+        raise InputError(f"{expected}, one row for each clip; found {double[0]} more than once; keep one of them")
+    wrong = values[~values.between(0, 100)]
+    if len(wrong):
+        raise InputError(f"{expected}, ef from 0 to 100; found {wrong.iloc[0]:g} for {wrong.index[0]}; correct it")
+    return values

@@ -64,8 +64,13 @@ def verification(
         auc=auc_by_patient(pairs, rng=rng("auc")),
         top1=top1,
         top5=top5,
-        top1_other_clip=_other_clip(features, patient, head, rng=rng("top1 other clip")),
-        tpr_at_fpr={f"{fpr:g}": _tpr_or_none(pairs, fpr, rng=rng(f"tpr {fpr:g}")) for fpr in FPR_LEVELS},
+        top1_other_clip=attempt(
+            absent, "reid.top1_other_clip", lambda: _other_clip(features, patient, head, rng=rng("top1 other clip"))
+        ),
+        tpr_at_fpr={
+            f"{fpr:g}": attempt(absent, f"reid.tpr_at_fpr.{fpr:g}", partial(_tpr, pairs, fpr, rng=rng(f"tpr {fpr:g}")))
+            for fpr in FPR_LEVELS
+        },
         heads=head_aucs(rows, features.values, head, seed=seed, absent=absent),
         accuracy=fixed.accuracy,
         f1=fixed.f1,
@@ -75,10 +80,12 @@ def verification(
     )
 
 
-def _tpr_or_none(pairs: PairScores, fpr: float, *, rng: np.random.Generator) -> Estimate | None:
-    """None where there are too few pairs for so low a rate."""
+def _tpr(pairs: PairScores, fpr: float, *, rng: np.random.Generator) -> Estimate:
     if len(pairs.different) * fpr < 1:
-        return None
+        raise TooFewSamples(
+            f"a rate of {fpr:g} needs more pairs of different patients than {len(pairs.different)}; add holdout clips "
+            f"(--real)"
+        )
     return tpr_at_fpr(pairs, fpr, rng=rng)
 
 
@@ -153,12 +160,10 @@ def _retrieved(
     return _share_by_patient((patient[found] == owner[:, None]).any(axis=1), owner, rng)
 
 
-def _other_clip(
-    features: FrameFeatures, patient: np.ndarray, head: Head, *, rng: np.random.Generator
-) -> Estimate | None:
-    """Share of clips whose nearest other clip is of the patient, over those whose patient has one; None without any."""
+def _other_clip(features: FrameFeatures, patient: np.ndarray, head: Head, *, rng: np.random.Generator) -> Estimate:
+    """Share of clips whose nearest other clip is of the patient, over those whose patient has one."""
     if len(np.unique(patient)) == len(patient):
-        return None
+        raise TooFewSamples("every holdout patient has one clip; give patients with several (--real)")
     identified = train_neighbours(features, patient, head).identified
     _, code = np.unique(patient, return_inverse=True)
     return _share_by_patient(identified, patient[np.bincount(code)[code] > 1], rng)
