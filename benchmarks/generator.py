@@ -137,7 +137,9 @@ class Bench:
 
     def audit(self) -> Figures:
         """audit.json of a sampled set against the cohort, latents against latents."""
-        config = VideosConfig(count=AUDITED, frames=AUDITED_FRAMES, steps=STEPS, ef="prior", seed=1)
+        config = VideosConfig(
+            lidm=BUNDLED, lvdm=BUNDLED, count=AUDITED, frames=AUDITED_FRAMES, steps=STEPS, ef="prior", seed=1
+        )
         sampled = sample_videos(out=self.out / "sampled", config=config)
         audited(self.out / "latents", sampled.latents.folder, self.out / "audit", AuditConfig(), progress=unwatched)
         return read_json(self.out / "audit" / "audit.json")

@@ -36,7 +36,7 @@ class ImagesConfig(Config):
     """Sampling of images.
 
     Attributes:
-        lidm: image model: bundled, or a folder.
+        lidm: folder of the image model.
         vae: that its latents are decoded with: bundled, a diffusers folder, or a hub name.
         count: how many.
         sampler: ddpm, ddim or dpm++ (fewest steps).
@@ -50,7 +50,7 @@ class ImagesConfig(Config):
         device: torch device.
     """
 
-    lidm: str = "bundled"
+    lidm: str
     vae: str = "bundled"
     count: int = Field(16, ge=1)
     sampler: Sampler = "dpm++"
@@ -68,8 +68,8 @@ class VideosConfig(Config):
     """Sampling of videos.
 
     Attributes:
-        lvdm: video model: bundled, or a folder.
-        lidm: image model that draws the frame each clip shows: bundled, or a folder.
+        lvdm: folder of the video model.
+        lidm: folder of the image model, which draws the frame that each clip shows; not needed with frames_from.
         frames_from: latent store whose clips' first frames are shown instead of drawn ones, in the order of ids.
         vae: that the latents are decoded with: bundled, a diffusers folder, or a hub name.
         count: how many.
@@ -91,8 +91,8 @@ class VideosConfig(Config):
         device: torch device.
     """
 
-    lvdm: str = "bundled"
-    lidm: str = "bundled"
+    lvdm: str
+    lidm: str | None = None
     frames_from: Path | None = None
     vae: str = "bundled"
     count: int = Field(16, ge=1)
@@ -126,9 +126,8 @@ class Sampled:
     clips: Path | None
 
 
-def sample_images(*, out: Path | str, config: ImagesConfig | None = None, progress: Progress = unwatched) -> Sampled:
+def sample_images(*, out: Path | str, config: ImagesConfig, progress: Progress = unwatched) -> Sampled:
     """Samples images into ``out / "latents"`` and ``out / "clips"``; a call that was broken off is continued."""
-    config = config or ImagesConfig()
     device = usable_device(config.device)
     network, record = load_lidm(config.lidm, device=device)
     judge = load_filter(config.filter, record, device=device) if config.filter else None
@@ -144,9 +143,8 @@ def sample_images(*, out: Path | str, config: ImagesConfig | None = None, progre
     return _sampled("sample images", Path(out), config, one_frame, block, key, progress)
 
 
-def sample_videos(*, out: Path | str, config: VideosConfig | None = None, progress: Progress = unwatched) -> Sampled:
+def sample_videos(*, out: Path | str, config: VideosConfig, progress: Progress = unwatched) -> Sampled:
     """Samples videos into ``out / "latents"`` and ``out / "clips"``; a call that was broken off is continued."""
-    config = config or VideosConfig()
     device = usable_device(config.device)
     network, record = load_lvdm(config.lvdm, device=device)
     names = sample_names(config.count)
@@ -156,7 +154,7 @@ def sample_videos(*, out: Path | str, config: VideosConfig | None = None, progre
     if config.image_share:
         image_model, image_record = _image_model(config, record, device)
         image_class = class_number(image_record, config.class_name)
-        keys = [*keys, generator_fingerprint(generator_folder(config.lidm, "lidm"))]
+        keys = [*keys, generator_fingerprint(generator_folder(_lidm(config), "lidm"))]
     how = VideoSampling(
         n_frames=config.frames,
         sampler=config.sampler,
@@ -215,11 +213,20 @@ def _class_column(config: ImagesConfig | VideosConfig, column: str) -> dict[str,
 
 def _frame_keys(config: ImagesConfig | VideosConfig, judge: FrameFilter | None) -> list[str]:
     """What decides drawn frames beside the settings."""
-    return [generator_fingerprint(generator_folder(config.lidm, "lidm")), *([judge.fingerprint] if judge else [])]
+    return [generator_fingerprint(generator_folder(_lidm(config), "lidm")), *([judge.fingerprint] if judge else [])]
+
+
+def _lidm(config: ImagesConfig | VideosConfig) -> str:
+    if config.lidm is None:
+        raise ConfigError(
+            "expected an image model to draw the shown frames; give its folder (--lidm), or clips to take them from "
+            "(--frames-from)"
+        )
+    return config.lidm
 
 
 def _image_model(config: VideosConfig, record: GeneratorRecord, device: str) -> tuple[Lidm, GeneratorRecord]:
-    network, image_record = load_lidm(config.lidm, device=device)
+    network, image_record = load_lidm(_lidm(config), device=device)
     _require_same_latents(image_record, record, config)
     return network, image_record
 
@@ -334,7 +341,7 @@ def images(
     """Sample single frames from a latent image diffusion model.
 
     \b
-    Example: mnemoscope sample images --count 100 --out runs/images
+    Example: mnemoscope sample images --lidm LIDM --count 100 --out runs/images
     """
     with answering(verbose=verbose) as progress:
         config = resolved(ImagesConfig, config_file=config_file, assignments=assignments, given=given)
@@ -359,7 +366,7 @@ def videos(
     """Sample videos of requested ejection fractions, as an EchoNet folder and a latent store.
 
     \b
-    Example: mnemoscope sample videos --count 100 --frames 64 --ef uniform:10:90 --out runs/synthetic
+    Example: mnemoscope sample videos --lvdm LVDM --lidm LIDM --count 100 --ef uniform:10:90 --out runs/synthetic
     """
     with answering(verbose=verbose) as progress:
         config = resolved(VideosConfig, config_file=config_file, assignments=assignments, given=given)
