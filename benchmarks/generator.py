@@ -48,6 +48,7 @@ import matplotlib.pyplot as plt
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "results" / "generator.md"
+RECIPES = Path(__file__).parent / "recipes"
 STEPS = 12
 EF_LENGTHS = {16: 100, 64: 100, 128: 40}
 FRAMES_PER_CLIP = 4
@@ -281,7 +282,7 @@ def bundle(out: Path) -> None:
             weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
             save_file({name: value.half() for name, value in load_file(weights).items()}, weights)
             shutil.copy(made / "training" / "log.csv", folder / "log.csv")
-            shutil.copy(out / f"{kind}.yaml", folder / "training.yaml")
+            shutil.copy(RECIPES / f"{kind}.yaml", folder / "training.yaml")
 
 
 def montage(bench: Bench) -> None:
@@ -365,8 +366,8 @@ COMMANDS = """mnemoscope phantom runs/generator/clips --view a4c --patients 600 
   --fps 12 --val-share 0.08 --holdout-share 0.22 --seed 40
 mnemoscope encode runs/generator/clips --out runs/generator/latents
 for model in lidm lvdm; do
-  cp src/mnemoscope/models/bundled/$model/training.yaml runs/generator/$model.yaml
-  mnemoscope train $model --store runs/generator/latents --out runs/generator/$model --config runs/generator/$model.yaml
+  mnemoscope train $model --store runs/generator/latents --out runs/generator/$model \\
+    --config benchmarks/recipes/$model.yaml
 done
 python -m benchmarks.generator --out runs/generator --bundle"""
 
