@@ -156,7 +156,7 @@ def judge(ssim_candidates: Scores, ssim_innocents: Scores, *, flagged: Flags) ->
     if may_exceed < 1:
         raise TooFewSamples(
             f"evidence needs the nearest pairs of at least 20 holdout clips, got {len(ssim_innocents)}; "
-            f"add holdout clips"
+            f"add holdout clips (--real), or look at more pairs (--evidence-pairs)"
         )
     threshold = float(np.sort(ssim_innocents)[::-1][may_exceed])
     above = ssim_candidates > threshold

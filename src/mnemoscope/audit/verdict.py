@@ -139,10 +139,12 @@ def _too_weak(power: dict[str, RungPower], limits: Limits) -> tuple[dict[str, Ru
 
 
 def _rates(power: dict[str, RungPower]) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {rung.tpr.value:.1%} [{rung.tpr.low:.1%}, {rung.tpr.high:.1%}]"
-        for name, rung in power.items()
-    )
+    """Names and rates; those of one rate together."""
+    together: dict[str, list[str]] = {}
+    for name, rung in power.items():
+        rate = f"{rung.tpr.value:.1%} [{rung.tpr.low:.1%}, {rung.tpr.high:.1%}]"
+        together.setdefault(rate, []).append(name.replace("_", " "))
+    return ", ".join(f"{', '.join(names)} {rate}" for rate, names in together.items())
 
 
 _UNLOOKED = {
@@ -180,7 +182,7 @@ def not_tested(result: AuditResult, *, limits: Limits = Limits()) -> list[str]:
     missing = [
         f"copies changed by {name.removeprefix('power.').replace('_', ' ')}: {reason}"
         for name, reason in result.absent.items()
-        if name.startswith("power.")
+        if name.startswith("power.") and "*" not in name  # rates that no rung can have are no rung's
     ]
     return unlooked + _unnameable(result) + deaf + missing + _NEVER
 
