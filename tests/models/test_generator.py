@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from mnemoscope.models.generator import (
     noise_schedule,
     read_record,
 )
-from mnemoscope.models.lidm import save_lidm
-from tests.tiny_generators import coded_frames, tiny_lidm, tiny_record, write_cohort
+from mnemoscope.models.lidm import load_lidm, save_lidm
+from mnemoscope.models.lvdm import load_lvdm, save_lvdm
+from tests.tiny_generators import coded_frames, tiny_lidm, tiny_lvdm, tiny_record, write_cohort
 
 
 @pytest.mark.parametrize("kind", ["lidm", "lvdm"])
@@ -57,6 +59,22 @@ def test_the_latents_it_was_trained_on_are_taken_and_others_refused(tmp_path: Pa
         replace(record, encoder="other").require_store(store, what="the LIDM")
     with pytest.raises(Mismatch, match="--scaling-from"):
         tiny_record("lidm").require_store(store, what="the LIDM")
+
+
+@pytest.mark.parametrize("kind", ["lidm", "lvdm"])
+def test_a_record_beside_another_network_is_refused(tmp_path: Path, kind: Kind) -> None:
+    folder = tmp_path / "model"
+    if kind == "lidm":
+        save_lidm(folder, tiny_lidm(), tiny_record("lidm"))
+    else:
+        save_lvdm(folder, tiny_lvdm(), tiny_record("lvdm"))
+    load: Callable[[Path], object] = load_lidm if kind == "lidm" else load_lvdm
+    load(folder)
+    values = read_json(folder / RECORD_FILE)
+    for change in ({"classes": ["a", "b", "c", "d"]}, {"frame_shape": [3, *values["frame_shape"][1:]]}):
+        write_json(folder / RECORD_FILE, values | change)
+        with pytest.raises(CorruptFile, match=r"generator\.json belongs to a network with .*unet/config\.json says"):
+            load(folder)
 
 
 def test_bundled_and_paths_name_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -486,7 +486,7 @@ def test_clips_of_several_or_unknown_rates_are_refused(tmp_path: Path, fps: list
 
 
 def test_a_window_that_no_clip_fills_is_refused(tmp_path: Path) -> None:
-    message = r"a clip of at least 5 frames, the longest has 4; .*lvdm\.window_frames=4\)"
+    message = r"a train clip of at least 5 frames, the longest has 4; .*lvdm\.window_frames=4\)"
     refused(tmp_path, message, recipe=with_changes(window_frames=5))
 
 

@@ -130,6 +130,7 @@ def sample_images(*, out: Path | str, config: ImagesConfig, progress: Progress =
     """Samples images into ``out / "latents"`` and ``out / "clips"``; a call that was broken off is continued."""
     device = usable_device(config.device)
     network, record = load_lidm(config.lidm, device=device)
+    class_number(record, config.class_name)  # refused before anything is written
     judge = load_filter(config.filter, record, device=device) if config.filter else None
     draw = _frame_drawer(network, record, config, steps=config.steps, sampler=config.sampler)
 
@@ -147,6 +148,7 @@ def sample_videos(*, out: Path | str, config: VideosConfig, progress: Progress =
     """Samples videos into ``out / "latents"`` and ``out / "clips"``; a call that was broken off is continued."""
     device = usable_device(config.device)
     network, record = load_lvdm(config.lvdm, device=device)
+    class_number(record, config.class_name)  # refused before anything is written
     names = sample_names(config.count)
     ef = dict(zip(names, requested_ef(config.ef, names, record, seed=config.seed), strict=True))
     shown, keys = _shown_frames(config, record, names, device)

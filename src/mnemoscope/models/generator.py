@@ -160,6 +160,26 @@ def load_weights(network: nn.Module, folder: Path) -> None:
         raise CorruptFile(f"{path}: expected the weights of config.json, found: {error}; train it again") from error
 
 
+def require_sizes(folder: Path, unet: Any, **sizes: int | None) -> None:
+    """Refuses a network of other sizes than its record says, as two folders mixed up would give.
+
+    Args:
+        folder: of the generator.
+        unet: the network that was read.
+        sizes: keys of its configuration with the values that follow from the record.
+
+    Raises:
+        CorruptFile: naming them.
+    """
+    wrong = {key: unet.config[key] for key, value in sizes.items() if unet.config[key] != value}
+    if wrong:
+        expected = {key: sizes[key] for key in wrong}
+        raise CorruptFile(
+            f"{folder}: {RECORD_FILE} belongs to a network with {expected}, unet/config.json says {wrong}; "
+            f"bring the folders together again, or train it again"
+        )
+
+
 def generator_fingerprint(folder: Path) -> str:
     """Digest of a generator's configuration and weights."""
     return folder_fingerprint(folder)

@@ -19,6 +19,7 @@ from mnemoscope.models.generator import (
     generator_folder,
     load_weights,
     read_record,
+    require_sizes,
     save_generator,
 )
 from mnemoscope.models.lidm import pad_sides, require_levels
@@ -189,5 +190,7 @@ def load_lvdm(name: str | Path, *, device: str = "cpu") -> tuple[Lvdm, Generator
         raise CorruptFile(
             f"{folder}/unet/config.json: expected an UNetSpatioTemporalConditionModel, found: {error}; train it again"
         ) from error
+    context = 3 + len(record.classes) + 1
+    require_sizes(folder, network.unet, out_channels=record.frame_shape[0], cross_attention_dim=context)
     load_weights(network.unet, folder)
     return network.to(device).eval(), record

@@ -285,10 +285,11 @@ def _record(
 
 def _require_fit(store: LatentStore, recipe: LvdmTraining) -> float:
     """Frames per second of all clips; every reason against the store in one message."""
-    clips = pd.concat(train_and_val(store))
+    train_clips, val = train_and_val(store)
+    clips = pd.concat([train_clips, val])
     ef = clips["ef"].astype(float)
     wrong = clips.loc[~ef.between(0, 100), "clip_id"]
-    longest = int(clips["n_frames"].max())
+    longest = int(train_clips["n_frames"].max())
     fps = clips["fps"].to_numpy(dtype=np.float64) if store.record.target_fps is None else [store.record.target_fps]
     rates = np.unique(fps)  # clips without one count as a rate of their own
     problems = []
@@ -299,7 +300,7 @@ def _require_fit(store: LatentStore, recipe: LvdmTraining) -> float:
         )
     if longest < recipe.window_frames:
         problems.append(
-            f"expected a clip of at least {recipe.window_frames} frames, the longest has {longest}; shorten the window "
+            f"expected a train clip of at least {recipe.window_frames} frames, the longest has {longest}; shorten it "
             f"(--set lvdm.window_frames={max(longest, 2)})"
         )
     if len(rates) != 1 or not np.isfinite(rates[0]):
