@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from pydantic import Field
 
 from mnemoscope.cli import terminal
-from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
+from mnemoscope.cli.terminal import Asked, answering, settings, show_json, show_plan
 from mnemoscope.core.config import Config
 from mnemoscope.core.errors import InputError
 
@@ -45,20 +45,12 @@ class Toy(Config):
 
 @click.command()
 @settings(Toy)
-def toy(
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
-    with answering(verbose=verbose):
-        config = resolved(Toy, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+def toy(asked: Asked[Toy]) -> None:
+    with asked.answering() as (config, _):
+        if asked.dry_run:
             show_plan(config, {"folder": "here"})
-        elif as_json:
-            show_json({"given": given, "where": config.where})
+        elif asked.as_json:
+            show_json({"given": dict(asked.given), "where": config.where})
 
 
 def planned(*words: str) -> Toy:

@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -10,7 +9,7 @@ from mnemoscope.audit.run import AuditConfig, Finished, run_audit
 from mnemoscope.audit.run.settings import recorded
 from mnemoscope.audit.run.stages import training_recipe
 from mnemoscope.cli.report import report_files
-from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
+from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
 from mnemoscope.core.types import AuditResult
@@ -63,33 +62,21 @@ def audited(real: Path, synthetic: Path, out: Path, config: AuditConfig, progres
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option("--gate", is_flag=True, help="Exit with 1 if the verdict is fail.")
 @settings(AuditConfig)
-def command(
-    real: Path,
-    synthetic: Path,
-    out: Path,
-    gate: bool,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def command(real: Path, synthetic: Path, out: Path, gate: bool, asked: Asked[AuditConfig]) -> None:
     """Audit a synthetic set against the real clips its generator was trained on.
 
     \b
     Example: mnemoscope audit --real CLIPS --synthetic GENERATED --out runs/first
     """
-    with answering(verbose=verbose) as progress:
-        config = resolved(AuditConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
             channels = LATENT_CHANNELS if config.space == "latent" else 1
             recipe = training_recipe(config, channels=channels).model_dump(mode="json")
             places = {"real": real, "synthetic": synthetic, "out": out}
             show_plan(config.model_copy(update={"reid": recipe}), places)
             return
         result = audited(real, synthetic, out, config, progress).result
-        if as_json:
+        if asked.as_json:
             show_json(result.to_json())
         else:
             click.echo(summary(result, out))

@@ -2,13 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 import pandas as pd
 from pydantic import Field
 
-from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
+from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.config import Config
 from mnemoscope.core.files import whole_file
 from mnemoscope.core.progress import Progress, unwatched
@@ -66,24 +65,14 @@ def check(folder: Path | str, *, config: CheckConfig | None = None, progress: Pr
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--csv", type=click.Path(path_type=Path), help="Also write the table of problems here.")
 @settings(CheckConfig)
-def command(
-    folder: Path,
-    csv: Path | None,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def command(folder: Path, csv: Path | None, asked: Asked[CheckConfig]) -> None:
     """List every problem of the clips in FOLDER. Exits with 1 if one of them is an error.
 
     \b
     Example: mnemoscope check CLIPS --csv problems.csv
     """
-    with answering(verbose=verbose) as progress:
-        config = resolved(CheckConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
             show_plan(config, {"folder": folder})
             return
         report = check(folder, config=config, progress=progress)
@@ -91,7 +80,7 @@ def command(
         if csv is not None:
             with whole_file(csv) as temporary:
                 table.to_csv(temporary, index=False)
-        show_json(table.to_dict(orient="records")) if as_json else click.echo(_told(table, len(report.facts)))
+        show_json(table.to_dict(orient="records")) if asked.as_json else click.echo(_told(table, len(report.facts)))
     if report.errors:
         sys.exit(1)
 

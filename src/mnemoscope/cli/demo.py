@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from mnemoscope.audit.run import AuditConfig, Finished
 from mnemoscope.cli.audit import audited, summary
 from mnemoscope.cli.phantom import PhantomConfig
-from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
+from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.config import Config
 from mnemoscope.core.files import write_json
 from mnemoscope.core.progress import Progress, unwatched
@@ -130,27 +129,18 @@ def beside_truth(finished: Finished, truth: pd.DataFrame) -> TruthBesideFinding:
     "--out", default=DEFAULT_OUT, show_default=True, type=click.Path(path_type=Path), help="Folder to write to."
 )
 @settings(DemoConfig)
-def command(
-    out: Path,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def command(out: Path, asked: Asked[DemoConfig]) -> None:
     """Everything, on a phantom cohort with known truth: cohort, planted copies, audit, report.
 
     \b
     Example: mnemoscope demo --out runs/demo
     """
-    with answering(verbose=verbose) as progress:
-        config = resolved(DemoConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
             show_plan(config, {"out": out})
             return
         finished, truth = demo(out=out, config=config, progress=progress)
-        if as_json:
+        if asked.as_json:
             show_json({"audit": finished.result.to_json(), "truth": asdict(truth)})
         else:
             click.echo(f"{summary(finished.result, out / 'audit')}\n\n{_told(truth)}")

@@ -1,12 +1,12 @@
 """``mnemoscope encode``: clips → latent store."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 from pydantic import Field
 
-from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
+from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.config import Config
 from mnemoscope.core.errors import OutputConflict
 from mnemoscope.core.files import read_json, value_fingerprint, write_json
@@ -140,30 +140,19 @@ def _claim(out: Path, plan: str) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The store.")
 @click.option("--scaling-from", type=click.Path(path_type=Path), help="Store of the train set, for other sets.")
 @settings(EncodeConfig)
-def command(
-    folders: tuple[Path, ...],
-    out: Path,
-    scaling_from: Path | None,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def command(folders: tuple[Path, ...], out: Path, scaling_from: Path | None, asked: Asked[EncodeConfig]) -> None:
     """Turn the clips in DIR (one or more folders) into a latent store.
 
     \b
     Example: mnemoscope encode CLIPS --out runs/real-latents
              mnemoscope encode GENERATED --split synthetic --scaling-from runs/real-latents --out runs/synthetic-latents
     """
-    with answering(verbose=verbose) as progress:
-        config = resolved(EncodeConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
             show_plan(config, {"folders": ", ".join(map(str, folders)), "out": out, "scaling from": scaling_from})
             return
         store = encode(*folders, out=out, config=config, scaling_from=scaling_from, progress=progress)
         found = {"store": store.folder, "clips": len(store.clips), "frames": store.n_frames, "shape": store.frame_shape}
-        show_json(found) if as_json else click.echo(
+        show_json(found) if asked.as_json else click.echo(
             f"{out}: {found['clips']} clips, {found['frames']} frames of {' × '.join(map(str, store.frame_shape))}"
         )

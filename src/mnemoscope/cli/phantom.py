@@ -2,12 +2,12 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 from pydantic import Field
 
-from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
+from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.config import Config
 from mnemoscope.phantom.anatomy import View
 from mnemoscope.phantom.cohort import CohortSpec, write_cohort
@@ -97,29 +97,19 @@ def phantom(
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--synthetic", type=click.Path(path_type=Path), help="Also write a planted synthetic set here.")
 @settings(PhantomConfig)
-def command(
-    out: Path,
-    synthetic: Path | None,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def command(out: Path, synthetic: Path | None, asked: Asked[PhantomConfig]) -> None:
     """Write a beating-heart ultrasound cohort to OUT.
 
     \b
     Example: mnemoscope phantom cohort --patients 300 --synthetic planted --copies 20
     """
-    with answering(verbose=verbose):
-        config = resolved(PhantomConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, _):
+        if asked.dry_run:
             show_plan(config, {"out": out, "synthetic": synthetic})
             return
         real, planted = phantom(out, config=config, synthetic=synthetic)
         truth = truth_path(planted) if planted else None
-        if as_json:
+        if asked.as_json:
             show_json({"cohort": asdict(config.cohort()), "out": real, "synthetic": planted, "truth": truth})
             return
         click.echo("\n".join(str(path) for path in (real, planted, truth) if path))

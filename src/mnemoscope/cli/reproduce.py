@@ -8,7 +8,7 @@ import click
 from mnemoscope.audit.run.beside_paper import markdown, tables
 from mnemoscope.audit.run.paper import TITLES
 from mnemoscope.audit.run.reproduce import Measured, TablesConfig, expected_s, trained_and_tested
-from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
+from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.files import write_json, write_text
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
@@ -100,31 +100,20 @@ def command() -> None:
 @click.option("--dynamic", type=click.Path(path_type=Path), help="EchoNet-Dynamic, in place of a phantom cohort.")
 @click.option("--pediatric", type=click.Path(path_type=Path), help="EchoNet-Pediatric, in place of two.")
 @settings(TablesConfig)
-def tables_command(
-    out: Path,
-    dynamic: Path | None,
-    pediatric: Path | None,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def tables_command(out: Path, dynamic: Path | None, pediatric: Path | None, asked: Asked[TablesConfig]) -> None:
     """The paper's Tables 1 to 3 and Fig. 3, on EchoNet or on phantom cohorts in its layouts.
 
     \b
     Example: mnemoscope reproduce tables --out runs/tables
              mnemoscope reproduce tables --dynamic EchoNet-Dynamic --pediatric pediatric_echo --out runs/echonet
     """
-    with answering(verbose=verbose) as progress:
-        config = resolved(TablesConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
             places = {"out": out, "dynamic": dynamic or "phantom", "pediatric": pediatric or "phantom"}
             show_plan(config, places | _cost(config, dynamic, pediatric))
             return
         rows = reproduce_tables(out=out, dynamic=dynamic, pediatric=pediatric, config=config, progress=progress)
-        if as_json:
+        if asked.as_json:
             show_json(rows)
         else:
             click.echo(f"{markdown(rows, origin=rows['origin'])}\n{out / PAGE}")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
+from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.config import Config
 from mnemoscope.core.errors import ConfigError, InputError
 from mnemoscope.core.files import value_fingerprint
@@ -331,51 +331,33 @@ _OUT = click.option("--out", required=True, type=click.Path(path_type=Path), hel
 @command.command()
 @_OUT
 @settings(ImagesConfig)
-def images(
-    out: Path,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def images(out: Path, asked: Asked[ImagesConfig]) -> None:
     """Sample single frames from a latent image diffusion model.
 
     \b
     Example: mnemoscope sample images --lidm LIDM --count 100 --out runs/images
     """
-    with answering(verbose=verbose) as progress:
-        config = resolved(ImagesConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
             show_plan(config, {"out": out})
             return
-        _say(sample_images(out=out, config=config, progress=progress), as_json)
+        _say(sample_images(out=out, config=config, progress=progress), asked.as_json)
 
 
 @command.command()
 @_OUT
 @settings(VideosConfig)
-def videos(
-    out: Path,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def videos(out: Path, asked: Asked[VideosConfig]) -> None:
     """Sample videos of requested ejection fractions, as an EchoNet folder and a latent store.
 
     \b
     Example: mnemoscope sample videos --lvdm LVDM --lidm LIDM --count 100 --ef uniform:10:90 --out runs/synthetic
     """
-    with answering(verbose=verbose) as progress:
-        config = resolved(VideosConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
             show_plan(config, {"out": out})
             return
-        _say(sample_videos(out=out, config=config, progress=progress), as_json)
+        _say(sample_videos(out=out, config=config, progress=progress), asked.as_json)
 
 
 def _say(sampled: Sampled, as_json: bool) -> None:

@@ -7,8 +7,9 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, Generic, Literal, NoReturn, TypeVar, get_args, get_origin
 
 import click
 import yaml
@@ -25,11 +26,42 @@ C = TypeVar("C", bound=Config)
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked(Generic[C]):
+    """How a verb was called, beside its own arguments.
+
+    Attributes:
+        kind: the class of its settings.
+        config_file: file with settings.
+        assignments: ``--set`` strings.
+        given: settings that have options of their own, as given.
+        dry_run: print the resolved settings and stop.
+        as_json: print the result for machines.
+        verbose: log what is done.
+    """
+
+    kind: type[C]
+    config_file: Path | None
+    assignments: tuple[str, ...]
+    given: Mapping[str, Any]
+    dry_run: bool
+    as_json: bool
+    verbose: bool
+
+    @contextmanager
+    def answering(self) -> Iterator[tuple[C, Progress]]:
+        """:func:`answering` with the resolved settings of this call."""
+        with answering(verbose=self.verbose) as progress:
+            yield (
+                resolve(self.kind, file=self.config_file, assignments=self.assignments, given=self.given),
+                progress,
+            )
+
+
 def settings(kind: type[Config]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Gives a command ``--config``, ``--set``, ``--dry-run``, ``--json`` and an option per plain key of ``kind``.
 
-    The command receives them as ``config_file``, ``assignments``, ``dry_run``, ``as_json`` and ``given`` (a mapping of
-    the keys that were given).
+    The command receives all of them as ``asked``, an :class:`Asked`.
     """
     described = _described(kind)
     names = [name for name, field in kind.model_fields.items() if not _is_group(field.annotation)]
@@ -39,7 +71,8 @@ def settings(kind: type[Config]) -> Callable[[Callable[..., Any]], Callable[...,
         def wrapped(*args: Any, **options: Any) -> Any:
             chosen = {name: options.pop(name) for name in names}
             given = {name: _value(text) for name, text in chosen.items() if text is not None}
-            return command(*args, given=given, **options)
+            shared = {name: options.pop(name) for name in _SHARED}
+            return command(*args, asked=Asked(kind=kind, given=given, **shared), **options)
 
         made = wrapped
         for name in reversed(names):
@@ -51,6 +84,7 @@ def settings(kind: type[Config]) -> Callable[[Callable[..., Any]], Callable[...,
     return decorate
 
 
+_SHARED = ("config_file", "assignments", "dry_run", "as_json", "verbose")
 _CONFIG = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="YAML or JSON file with settings."
 )
@@ -103,11 +137,6 @@ def _described(kind: type[Config]) -> dict[str, str]:
     doc = (kind.__doc__ or "").partition("Attributes:")[2]
     entries = re.findall(r"^\s{8}(\w+): (.*(?:\n\s{10,}.*)*)", doc, flags=re.MULTILINE)
     return {name: re.sub(r"\s+", " ", text).replace("``", "") for name, text in entries}
-
-
-def resolved(kind: type[C], *, config_file: Path | None, assignments: tuple[str, ...], given: dict[str, Any]) -> C:
-    """The configuration of this call."""
-    return resolve(kind, file=config_file, assignments=assignments, given=given)
 
 
 def show_plan(config: Config, places: Mapping[str, object]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import click
 from pydantic import Field
 
-from mnemoscope.cli.terminal import answering, resolved, settings, show_json, show_plan
+from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.config import Config, build, merged
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
@@ -220,114 +220,73 @@ _OUT = click.option("--out", required=True, type=click.Path(path_type=Path), hel
 @_OUT
 @click.option("--altered", type=click.Path(path_type=Path), help="Store of altered frames of the same clips.")
 @settings(ReidConfig)
-def reid(
-    store: Path,
-    out: Path,
-    altered: Path | None,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def reid(store: Path, out: Path, altered: Path | None, asked: Asked[ReidConfig]) -> None:
     """Train a re-identification model on the train clips of a store.
 
     \b
     Example: mnemoscope train reid --store runs/real-latents --out runs/reid --set reid.loop.epochs=40
     """
-    with answering(verbose=verbose) as progress:
-        config = resolved(ReidConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
             recipe = config.recipe(LatentStore(store)).model_dump(mode="json")
             show_plan(config.model_copy(update={"reid": recipe}), {"store": store, "out": out})
             return
         train_reid_model(store=store, out=out, altered=altered, config=config, progress=progress)
-        _say(out / "reid" / "model", as_json)
+        _say(out / "reid" / "model", asked.as_json)
 
 
 @command.command()
 @_STORE
 @_OUT
 @settings(VaeConfig)
-def vae(
-    store: Path,
-    out: Path,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def vae(store: Path, out: Path, asked: Asked[VaeConfig]) -> None:
     """Train a VAE on an image-space store.
 
     \b
     Example: mnemoscope train vae --store runs/frames --out runs/vae --set vae.loop.epochs=20
     """
-    with answering(verbose=verbose) as progress:
-        config = resolved(VaeConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
             recipe = config.recipe().model_dump(mode="json")
             show_plan(config.model_copy(update={"vae": recipe}), {"store": store, "out": out})
             return
-        _say(train_vae_model(store=store, out=out, config=config, progress=progress), as_json)
+        _say(train_vae_model(store=store, out=out, config=config, progress=progress), asked.as_json)
 
 
 @command.command()
 @_STORE
 @_OUT
 @settings(LidmConfig)
-def lidm(
-    store: Path,
-    out: Path,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def lidm(store: Path, out: Path, asked: Asked[LidmConfig]) -> None:
     """Train a latent image diffusion model on the train clips of a latent store.
 
     \b
     Example: mnemoscope train lidm --store runs/real-latents --out runs/lidm
     """
-    with answering(verbose=verbose) as progress:
-        config = resolved(LidmConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
             recipe = config.recipe().model_dump(mode="json")
             show_plan(config.model_copy(update={"lidm": recipe}), {"store": store, "out": out})
             return
-        _say(train_lidm_model(store=store, out=out, config=config, progress=progress), as_json)
+        _say(train_lidm_model(store=store, out=out, config=config, progress=progress), asked.as_json)
 
 
 @command.command()
 @_STORE
 @_OUT
 @settings(LvdmConfig)
-def lvdm(
-    store: Path,
-    out: Path,
-    config_file: Path | None,
-    assignments: tuple[str, ...],
-    dry_run: bool,
-    as_json: bool,
-    verbose: bool,
-    given: dict[str, Any],
-) -> None:
+def lvdm(store: Path, out: Path, asked: Asked[LvdmConfig]) -> None:
     """Train a latent video diffusion model, conditioned on a frame and EF, on the train clips of a latent store.
 
     \b
     Example: mnemoscope train lvdm --store runs/real-latents --out runs/lvdm --set lvdm.window_frames=32
     """
-    with answering(verbose=verbose) as progress:
-        config = resolved(LvdmConfig, config_file=config_file, assignments=assignments, given=given)
-        if dry_run:
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
             recipe = config.recipe().model_dump(mode="json")
             show_plan(config.model_copy(update={"lvdm": recipe}), {"store": store, "out": out})
             return
-        _say(train_lvdm_model(store=store, out=out, config=config, progress=progress), as_json)
+        _say(train_lvdm_model(store=store, out=out, config=config, progress=progress), asked.as_json)
 
 
 def _say(model: Path, as_json: bool) -> None:
