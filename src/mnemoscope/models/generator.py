@@ -1,5 +1,6 @@
 """Generators on disk: a diffusers ``unet/`` and ``scheduler/`` folder, and what they were trained on beside them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -160,7 +161,7 @@ def load_weights(network: nn.Module, folder: Path) -> None:
         raise CorruptFile(f"{path}: expected the weights of config.json, found: {error}; train it again") from error
 
 
-def require_sizes(folder: Path, unet: Any, **sizes: int | None) -> None:
+def require_sizes(folder: Path, unet: Any, sizes: Mapping[str, int | None]) -> None:
     """Refuses a network of other sizes than its record says, as two folders mixed up would give.
 
     Args:

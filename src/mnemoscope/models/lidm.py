@@ -152,6 +152,6 @@ def load_lidm(name: str | Path, *, device: str = "cpu") -> tuple[Lidm, Generator
             f"{folder}/unet/config.json: expected a UNet2DModel, found: {error}; train it again"
         ) from error
     n_classes = len(record.classes) + 1 if record.classes else None
-    require_sizes(folder, network.unet, in_channels=record.frame_shape[0], num_class_embeds=n_classes)
+    require_sizes(folder, network.unet, {"in_channels": record.frame_shape[0], "num_class_embeds": n_classes})
     load_weights(network.unet, folder)
     return network.to(device).eval(), record

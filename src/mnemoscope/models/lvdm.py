@@ -191,6 +191,6 @@ def load_lvdm(name: str | Path, *, device: str = "cpu") -> tuple[Lvdm, Generator
             f"{folder}/unet/config.json: expected an UNetSpatioTemporalConditionModel, found: {error}; train it again"
         ) from error
     context = 3 + len(record.classes) + 1
-    require_sizes(folder, network.unet, out_channels=record.frame_shape[0], cross_attention_dim=context)
+    require_sizes(folder, network.unet, {"out_channels": record.frame_shape[0], "cross_attention_dim": context})
     load_weights(network.unet, folder)
     return network.to(device).eval(), record

@@ -216,10 +216,9 @@ def _consistency(
 
 
 def _exact_copies(scene: Scene) -> int:
-    """By decoded frames where both sets are videos, else by their latents."""
-    if scene.real_files and scene.synthetic_files:
-        return len(sources.exact_copies(scene.run))
-    return len(sources.equal_latents(scene.real, scene.synthetic))
+    """Synthetic clips that are real ones by their decoded frames or, where only latents were given, by those."""
+    pairs = sources.exact_copies(scene.run) + sources.equal_latents(scene.real, scene.synthetic)
+    return len({clip_id for clip_id, _ in pairs})
 
 
 def _gallery(scene: Scene) -> dict[str, object]:
