@@ -257,6 +257,8 @@ def assert_alike(given: Tiny, finished: Tiny) -> None:
     shown = set(mine["power"]) - {"minimum_detectable_share"}
     assert shown == {"exact", "neighbouring_frame", "other_frame"} & set(theirs["power"])
     assert {name: mine["power"][name] for name in shown} == {name: theirs["power"][name] for name in shown}
+    copies = f"{len(COPIED)} synthetic clips are real clips, frame by frame"
+    assert all(side["verdict"]["reasons"][0].startswith(copies) for side in (mine, theirs))
 
 
 def test_clips_that_are_real_clips_frame_by_frame_are_counted_in_the_verdict(finished: Tiny) -> None:
