@@ -8,7 +8,7 @@ import click
 from pydantic import Field
 
 from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
-from mnemoscope.core.config import Config, build, merged
+from mnemoscope.core.config import C, Config, build, merged
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
 from mnemoscope.latents.store import LatentStore
@@ -18,7 +18,6 @@ from mnemoscope.training import lidm as lidm_training
 from mnemoscope.training import lvdm as lvdm_training
 from mnemoscope.training import vae as vae_training
 from mnemoscope.training.lidm import LidmTraining, train_lidm
-from mnemoscope.training.loop import TrainingState
 from mnemoscope.training.lvdm import LvdmTraining, train_lvdm
 from mnemoscope.training.reid import PRESETS, ReidTraining, train_reid
 from mnemoscope.training.vae import VaeTraining, train_vae
@@ -127,10 +126,8 @@ def train_reid_model(
 
     device = usable_device(config.device)
 
-    def make(folder: Path) -> TrainingState:
-        return train_reid(latents, recipe, folder, altered=changed, seed=config.seed, device=device, progress=progress)[
-            1
-        ]
+    def make(folder: Path) -> None:
+        train_reid(latents, recipe, folder, altered=changed, seed=config.seed, device=device, progress=progress)
 
     stores = [latents] if changed is None else [latents, changed]
     folder = _stage("reid", stores, Path(out), config, recipe, make)
@@ -143,42 +140,43 @@ def train_vae_model(
     *, store: Path | str, out: Path | str, config: VaeConfig | None = None, progress: Progress = unwatched
 ) -> Path:
     """Trains a VAE on an image-space store, into the diffusers folder ``out / "vae" / "model"``, or goes on with it."""
-    config = config or VaeConfig()
-    frames, recipe, device = LatentStore(Path(store)), config.recipe(), usable_device(config.device)
-
-    def make(folder: Path) -> TrainingState:
-        return train_vae(frames, recipe, folder, seed=config.seed, device=device, progress=progress)[1]
-
-    resolved_config = config.model_copy(update={"vae": recipe.model_dump(mode="json")})
-    return _stage("vae", [frames], Path(out), resolved_config, recipe, make) / "model"
+    return _trained("vae", train_vae, store, out, config or VaeConfig(), progress)
 
 
 def train_lidm_model(
     *, store: Path | str, out: Path | str, config: LidmConfig | None = None, progress: Progress = unwatched
 ) -> Path:
     """Trains a latent image diffusion model on a latent store, into ``out / "lidm" / "model"``, or goes on with it."""
-    config = config or LidmConfig()
-    latents, recipe, device = LatentStore(Path(store)), config.recipe(), usable_device(config.device)
-
-    def make(folder: Path) -> TrainingState:
-        return train_lidm(latents, recipe, folder, seed=config.seed, device=device, progress=progress)[1]
-
-    resolved_config = config.model_copy(update={"lidm": recipe.model_dump(mode="json")})
-    return _stage("lidm", [latents], Path(out), resolved_config, recipe, make) / "model"
+    return _trained("lidm", train_lidm, store, out, config or LidmConfig(), progress)
 
 
 def train_lvdm_model(
     *, store: Path | str, out: Path | str, config: LvdmConfig | None = None, progress: Progress = unwatched
 ) -> Path:
     """Trains a latent video diffusion model on a latent store, into ``out / "lvdm" / "model"``, or goes on with it."""
-    config = config or LvdmConfig()
-    latents, recipe, device = LatentStore(Path(store)), config.recipe(), usable_device(config.device)
+    return _trained("lvdm", train_lvdm, store, out, config or LvdmConfig(), progress)
 
-    def make(folder: Path) -> TrainingState:
-        return train_lvdm(latents, recipe, folder, seed=config.seed, device=device, progress=progress)[1]
 
-    resolved_config = config.model_copy(update={"lvdm": recipe.model_dump(mode="json")})
-    return _stage("lvdm", [latents], Path(out), resolved_config, recipe, make) / "model"
+def _trained(
+    name: str,
+    train: Callable[..., object],
+    store: Path | str,
+    out: Path | str,
+    config: VaeConfig | LidmConfig | LvdmConfig,
+    progress: Progress,
+) -> Path:
+    """The folder of the model that a stage of one store makes."""
+    held, recipe, device = LatentStore(Path(store)), config.recipe(), usable_device(config.device)
+
+    def make(folder: Path) -> None:
+        train(held, recipe, folder, seed=config.seed, device=device, progress=progress)
+
+    return _stage(name, [held], Path(out), _resolved(name, config, recipe), recipe, make) / "model"
+
+
+def _resolved(name: str, config: C, recipe: Config) -> C:
+    """The settings with the whole recipe in place of the changes to its preset."""
+    return config.model_copy(update={name: recipe.model_dump(mode="json")})
 
 
 def _stage(
@@ -187,7 +185,7 @@ def _stage(
     out: Path,
     config: Config,
     recipe: Config,
-    make: Callable[[Path], TrainingState],
+    make: Callable[[Path], None],
 ) -> Path:
     seed: int = getattr(config, "seed", 0)
     run = Run(
@@ -199,11 +197,7 @@ def _stage(
     )
     inputs = {"stores": [store.fingerprint for store in stores], "recipe": recipe.model_dump(mode="json"), "seed": seed}
     with run.recording():
-        return run.stage(name, inputs, lambda folder: _made(make, folder))
-
-
-def _made(make: Callable[[Path], TrainingState], folder: Path) -> None:
-    make(folder)
+        return run.stage(name, inputs, make)
 
 
 @click.group()
@@ -228,8 +222,8 @@ def reid(store: Path, out: Path, altered: Path | None, asked: Asked[ReidConfig])
     """
     with asked.answering() as (config, progress):
         if asked.dry_run:
-            recipe = config.recipe(LatentStore(store)).model_dump(mode="json")
-            show_plan(config.model_copy(update={"reid": recipe}), {"store": store, "out": out})
+            recipe = config.recipe(LatentStore(store))
+            show_plan(_resolved("reid", config, recipe), {"store": store, "out": out})
             return
         train_reid_model(store=store, out=out, altered=altered, config=config, progress=progress)
         _say(out / "reid" / "model", asked.as_json)
@@ -247,8 +241,7 @@ def vae(store: Path, out: Path, asked: Asked[VaeConfig]) -> None:
     """
     with asked.answering() as (config, progress):
         if asked.dry_run:
-            recipe = config.recipe().model_dump(mode="json")
-            show_plan(config.model_copy(update={"vae": recipe}), {"store": store, "out": out})
+            show_plan(_resolved("vae", config, config.recipe()), {"store": store, "out": out})
             return
         _say(train_vae_model(store=store, out=out, config=config, progress=progress), asked.as_json)
 
@@ -265,8 +258,7 @@ def lidm(store: Path, out: Path, asked: Asked[LidmConfig]) -> None:
     """
     with asked.answering() as (config, progress):
         if asked.dry_run:
-            recipe = config.recipe().model_dump(mode="json")
-            show_plan(config.model_copy(update={"lidm": recipe}), {"store": store, "out": out})
+            show_plan(_resolved("lidm", config, config.recipe()), {"store": store, "out": out})
             return
         _say(train_lidm_model(store=store, out=out, config=config, progress=progress), asked.as_json)
 
@@ -283,8 +275,7 @@ def lvdm(store: Path, out: Path, asked: Asked[LvdmConfig]) -> None:
     """
     with asked.answering() as (config, progress):
         if asked.dry_run:
-            recipe = config.recipe().model_dump(mode="json")
-            show_plan(config.model_copy(update={"lvdm": recipe}), {"store": store, "out": out})
+            show_plan(_resolved("lvdm", config, config.recipe()), {"store": store, "out": out})
             return
         _say(train_lvdm_model(store=store, out=out, config=config, progress=progress), asked.as_json)
 
