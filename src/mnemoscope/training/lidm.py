@@ -17,7 +17,7 @@ from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.generator import GeneratorRecord, noise_schedule
 from mnemoscope.models.initial import named_weights
 from mnemoscope.models.lidm import Lidm, LidmArchitecture, build_lidm, paper_architecture, save_lidm
-from mnemoscope.training.diffusion import class_numbers, drawn_noise, even_steps, mean_over, noisy, train_and_val
+from mnemoscope.training.diffusion import begin, class_numbers, drawn_noise, even_steps, mean_over, noisy, train_and_val
 from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, is_main_process, train
 
 _VAL_BLOCK = 128
@@ -28,6 +28,7 @@ class LidmTraining(Config):
 
     Attributes:
         architecture: the network.
+        start: a model of this architecture whose weights the training begins with (``bundled`` or a folder).
         frames_per_clip: random frames of each train clip in an epoch.
         classes: column of the clip table (such as view, or clusters that were put there) to condition on.
         class_dropout: share of draws that are told no class.
@@ -36,6 +37,7 @@ class LidmTraining(Config):
     """
 
     architecture: LidmArchitecture = LidmArchitecture()
+    start: str | None = None
     frames_per_clip: int = Field(16, ge=1)
     classes: str | None = None
     class_dropout: float = Field(0.1, ge=0, lt=1)
@@ -157,6 +159,7 @@ def train_lidm(
     names, _ = class_numbers(store.clips, recipe.classes)
     with named_weights(seed, "lidm"):
         network = build_lidm(recipe.architecture, frame_shape=store.frame_shape, n_classes=len(names))
+    begin(network.unet, recipe.start, "lidm", store, names)
     task = LidmTask(network, store, recipe=recipe, seed=seed)
     state = train(task, recipe.loop, out / "training", seed=seed, device=device, progress=progress)
     if is_main_process():

@@ -23,7 +23,7 @@ from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.generator import GeneratorRecord, noise_schedule
 from mnemoscope.models.initial import named_weights
 from mnemoscope.models.lvdm import Condition, Lvdm, LvdmArchitecture, build_lvdm, paper_architecture, save_lvdm
-from mnemoscope.training.diffusion import class_numbers, drawn_noise, even_steps, mean_over, noisy, train_and_val
+from mnemoscope.training.diffusion import begin, class_numbers, drawn_noise, even_steps, mean_over, noisy, train_and_val
 from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, is_main_process, train
 
 _VAL_BLOCK = 8
@@ -36,6 +36,7 @@ class LvdmTraining(Config):
 
     Attributes:
         architecture: the network.
+        start: a model of this architecture whose weights the training begins with (``bundled`` or a folder).
         window_frames: frames of a training window; a shorter clip is filled up, and what is filled up is not learned.
         windows_per_clip: random windows for each train clip in an epoch.
         frame_dropout: share of draws that are shown no frame.
@@ -51,6 +52,7 @@ class LvdmTraining(Config):
     """
 
     architecture: LvdmArchitecture = LvdmArchitecture()
+    start: str | None = None
     window_frames: int = Field(24, ge=2)
     windows_per_clip: int = Field(2, ge=1)
     frame_dropout: float = Field(0.1, ge=0, lt=1)
@@ -59,7 +61,7 @@ class LvdmTraining(Config):
     anchored: bool = True
     noise_offset: float = Field(0.0, ge=0)
     classes: str | None = None
-    class_dropout: float = Field(0.0, ge=0, lt=1)
+    class_dropout: float = Field(0.1, ge=0, lt=1)
     val_windows: int = Field(32, ge=1)
     loop: LoopConfig = LoopConfig(
         epochs=20,
@@ -123,7 +125,9 @@ def even_draws(ef: np.ndarray, evenness: float) -> np.ndarray:
 class LvdmTask:
     """The LVDM stage, as the training loop wants it."""
 
-    def __init__(self, network: Lvdm, store: LatentStore, *, recipe: LvdmTraining, seed: int) -> None:
+    def __init__(
+        self, network: Lvdm, store: LatentStore, *, recipe: LvdmTraining, seed: int, motion_std: float | None = None
+    ) -> None:
         self.network: nn.Module = network
         self._recipe, self._seed, self._scaling = recipe, seed, store.record.scaling
         self._schedule: Any = noise_schedule()
@@ -132,7 +136,7 @@ class LvdmTask:
         self._any = len(names)
         table = store.clips.assign(class_number=numbers)
         self._clips, self._val = (table[table["split"] == s].reset_index(drop=True) for s in ("train", "val"))
-        self.motion_std = self._measured_motion() if recipe.anchored else None
+        self.motion_std = (motion_std or self._measured_motion()) if recipe.anchored else None
         self._edges = np.cumsum(even_draws(self._clips["ef"].to_numpy(dtype=np.float64), recipe.ef_evenness))
 
     def examples(self) -> int:
@@ -257,7 +261,8 @@ def train_lvdm(
             fps=fps,
             n_classes=len(names),
         )
-    task = LvdmTask(network, store, recipe=recipe, seed=seed)
+    started = begin(network.unet, recipe.start, "lvdm", store, names)
+    task = LvdmTask(network, store, recipe=recipe, seed=seed, motion_std=started and started.motion_std)
     state = train(task, recipe.loop, out / "training", seed=seed, device=device, progress=progress)
     if is_main_process():
         save_lvdm(out / "model", network, _record(store, recipe, names, fps, task.motion_std))
