@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnemoscope.core.errors import InputError, TooFewSamples
+from mnemoscope.core.errors import CorruptFile, InputError, Mismatch, TooFewSamples
 from mnemoscope.models.generator import noise_schedule
+from mnemoscope.models.lidm import build_lidm, save_lidm
 from mnemoscope.training.diffusion import (
+    begin,
     class_numbers,
     drawn_noise,
     even_steps,
@@ -18,6 +21,7 @@ from mnemoscope.training.diffusion import (
     noisy,
     train_and_val,
 )
+from tests.tiny_generators import LIDM, coded_frames, tiny_lidm, tiny_record, write_cohort
 from tests.toys import ToyClip, noise_clips, write_store
 
 KEY = ("noise", 3, 7)
@@ -152,3 +156,29 @@ def test_pixels_and_missing_splits_are_refused(tmp_path: Path) -> None:
         train_and_val(image)
     with pytest.raises(TooFewSamples, match=r"expected train and val clips, found 2 and 0; .*val_share"):
         train_and_val(write_store(tmp_path / "latents", noise_clips([2, 2])))
+
+
+def test_a_training_starts_from_a_model_of_its_own_kind_only(tmp_path: Path) -> None:
+    frames = [coded_frames(i, 4) for i in range(2)]
+    store = write_cohort(tmp_path / "store", frames, splits=("train", "val"), columns={})
+    assert begin(tiny_lidm().unet, None, "lidm", store, ()) is None
+    fitting = replace(tiny_record("lidm"), encoder=store.record.encoder, scaling=store.record.scaling)
+    for name, record in (
+        ("fit", fitting),
+        ("foreign", tiny_record("lidm")),
+        ("named", replace(fitting, classes=("a",))),
+    ):
+        save_lidm(tmp_path / name, tiny_lidm(seed=5), record)
+    fresh = tiny_lidm()
+    assert begin(fresh.unet, str(tmp_path / "fit"), "lidm", store, ()) == fitting
+    expected = tiny_lidm(seed=5).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in fresh.state_dict().items())
+    with pytest.raises(Mismatch, match="encode"):
+        begin(fresh.unet, str(tmp_path / "foreign"), "lidm", store, ())
+    with pytest.raises(Mismatch, match="classes"):
+        begin(fresh.unet, str(tmp_path / "named"), "lidm", store, ())
+    with pytest.raises(InputError, match="train one"):
+        begin(fresh.unet, str(tmp_path / "nowhere"), "lidm", store, ())
+    wider = build_lidm(LIDM.model_copy(update={"channels": (16, 48)}), frame_shape=(2, 4, 4), n_classes=0)
+    with pytest.raises(CorruptFile, match="fit"):
+        begin(wider.unet, str(tmp_path / "fit"), "lidm", store, ())

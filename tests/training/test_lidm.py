@@ -279,6 +279,9 @@ def test_every_setting_changes_the_training(
     if name == "class_dropout":
         base = trace(store, tmp_path / "base", classes="view")
         found = trace(store, tmp_path / "changed", classes="view", class_dropout=CHANGES[name])
+    elif name == "start":
+        train_lidm(store, TINY, tmp_path / "first", seed=7)
+        found = trace(store, tmp_path / "changed", start=str(tmp_path / "first" / "model"))
     else:
         found = trace(store, tmp_path / "changed", **{name: CHANGES[name]})
     assert found != base

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mnemoscope.core.config import build
 from mnemoscope.core.errors import ConfigError, DegenerateValues, InputError, TooFewSamples
+from mnemoscope.core.files import write_json
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.generator import noise_schedule
 from mnemoscope.models.lvdm import Condition, load_lvdm
@@ -26,7 +27,15 @@ from tests.toys import ToyClip, write_store
 LOOP = LoopConfig(
     epochs=2, batch_size=3, learning_rate=3e-3, optimizer="adamw", ema_decay=0.9, keep="last", checkpoint_every_steps=1
 )
-TINY = LvdmTraining(architecture=LVDM, window_frames=4, windows_per_clip=2, anchored=False, val_windows=3, loop=LOOP)
+TINY = LvdmTraining(
+    architecture=LVDM,
+    window_frames=4,
+    windows_per_clip=2,
+    anchored=False,
+    class_dropout=0.0,
+    val_windows=3,
+    loop=LOOP,
+)
 COUNTS = (7, 5, 2, 9)
 SPLITS = ("train", "val", "train", "holdout")
 EF = (62.0, 40.0, 31.0, 55.0)
@@ -300,6 +309,18 @@ def test_a_few_steps_reduce_the_error_and_the_model_can_be_used(tmp_path: Path) 
     torch.testing.assert_close(found, expected)
 
 
+def test_a_training_begins_with_the_weights_and_the_motion_it_starts_from(store: LatentStore, tmp_path: Path) -> None:
+    first, _ = train_lvdm(store, with_changes(anchored=True), tmp_path / "first", seed=0)
+    _, before = load_lvdm(tmp_path / "first" / "model")
+    write_json(tmp_path / "first" / "model" / "generator.json", before.to_json() | {"motion_std": 3.25})
+    still = LOOP.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0.0}).model_dump()
+    changes = {"anchored": True, "start": str(tmp_path / "first" / "model"), "loop": still}
+    again, _ = train_lvdm(store, with_changes(**changes), tmp_path / "again", seed=9)
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=1e-6)
+    assert load_lvdm(tmp_path / "again" / "model")[1].motion_std == 3.25
+
+
 def test_the_record_says_what_was_trained_on(store: LatentStore, tmp_path: Path) -> None:
     train_lvdm(store, with_changes(classes="view"), tmp_path, seed=0)
     network, record = load_lvdm(tmp_path / "model")
@@ -415,6 +436,9 @@ def test_every_setting_changes_the_training(
     if name == "class_dropout":
         base = trace(uneven, tmp_path / "base", classes="view")
         found = trace(uneven, tmp_path / "changed", classes="view", class_dropout=CHANGES[name])
+    elif name == "start":
+        train_lvdm(uneven, TINY, tmp_path / "first", seed=7)
+        found = trace(uneven, tmp_path / "changed", start=str(tmp_path / "first" / "model"))
     else:
         found = trace(uneven, tmp_path / "changed", **{name: CHANGES[name]})
     assert found != base

@@ -158,7 +158,7 @@ def load_weights(network: nn.Module, folder: Path) -> None:
     try:
         network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     except UNFIT as error:
-        raise CorruptFile(f"{path}: expected the weights of config.json, found: {error}; train it again") from error
+        raise CorruptFile(f"{path}: expected weights that fit the network, found: {error}; train it again") from error
 
 
 def require_sizes(folder: Path, unet: Any, sizes: Mapping[str, int | None]) -> None:
