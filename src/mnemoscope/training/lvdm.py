@@ -262,7 +262,7 @@ def train_lvdm(
             n_classes=len(names),
         )
     started = begin(network.unet, recipe.start, "lvdm", store, names)
-    task = LvdmTask(network, store, recipe=recipe, seed=seed, motion_std=started and started.motion_std)
+    task = LvdmTask(network, store, recipe=recipe, seed=seed, motion_std=started.motion_std if started else None)
     state = train(task, recipe.loop, out / "training", seed=seed, device=device, progress=progress)
     if is_main_process():
         save_lvdm(out / "model", network, _record(store, recipe, names, fps, task.motion_std))
