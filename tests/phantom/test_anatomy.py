@@ -65,6 +65,25 @@ def test_the_population_spans_failing_to_hyperdynamic_hearts(view):
     assert 50.0 < np.median(ef) < 63.0
 
 
+def test_ef_is_even_where_asked_and_nothing_else_of_the_patient_changes():
+    """Quartiles of 9–91 %, by five standard errors; the left ventricle's size goes with EF."""
+    even = [draw_patient("a4c", generator(1, "p", index), ef_spread="even").traits for index in range(400)]
+    clinical = [draw_patient("a4c", generator(1, "p", index)).traits for index in range(400)]
+    ef = [traits.ef_target_pct for traits in even]
+    np.testing.assert_allclose(np.percentile(ef, [0, 25, 50, 75, 100]), [9, 29.5, 50, 70.5, 91], atol=10.3)
+    assert max(ef) > 85.0
+    follow_ef = {"ef_target_pct", "lv_radius_mm"}
+    for a, b in zip(even, clinical, strict=True):
+        differing = {name for name, value in dataclasses.asdict(a).items() if value != getattr(b, name)}
+        assert differing == follow_ef
+
+
+@pytest.mark.parametrize("variation", [0.0, 0.4])
+def test_a_varied_patient_keeps_the_spread_of_ef(variation):
+    patient, stranger = (draw_patient("a4c", generator(0, name), ef_spread="even") for name in ("p", "s"))
+    assert vary_patient(patient, stranger, variation=variation).ef_spread == "even"
+
+
 def test_the_same_generator_makes_the_same_patient(view):
     one, two = draw_patient(view, generator(3, "p")), draw_patient(view, generator(3, "p"))
     np.testing.assert_array_equal(one.scores, two.scores)

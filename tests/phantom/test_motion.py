@@ -38,9 +38,9 @@ def fine_volume_ml(heart, contraction: float) -> float:
 
 
 @settings(max_examples=30, deadline=None)
-@given(view=st.sampled_from(VIEWS), seed=st.integers(0, 10_000))
-def test_the_ejection_fraction_asked_for_is_the_one_of_the_contour(view, seed):
-    heart = build_heart(draw_patient(view, generator(seed, "p")))
+@given(view=st.sampled_from(VIEWS), seed=st.integers(0, 10_000), spread=st.sampled_from(["clinical", "even"]))
+def test_the_ejection_fraction_asked_for_is_the_one_of_the_contour(view, seed, spread):
+    heart = build_heart(draw_patient(view, generator(seed, "p"), ef_spread=spread))
     measured = volumes(heart)
     edv, esv = fine_volume_ml(heart, 0.0), fine_volume_ml(heart, 1.0)
     assert measured.ef == pytest.approx(heart.traits.ef_target_pct, abs=0.01)
@@ -50,9 +50,14 @@ def test_the_ejection_fraction_asked_for_is_the_one_of_the_contour(view, seed):
 
 
 @settings(max_examples=20, deadline=None)
-@given(view=st.sampled_from(VIEWS), seed=st.integers(0, 10_000), contraction=st.floats(0.0, 1.0))
-def test_boundaries_never_cross_during_the_beat(view, seed, contraction):
-    heart = build_heart(draw_patient(view, generator(seed, "p")))
+@given(
+    view=st.sampled_from(VIEWS),
+    seed=st.integers(0, 10_000),
+    contraction=st.floats(0.0, 1.0),
+    spread=st.sampled_from(["clinical", "even"]),
+)
+def test_boundaries_never_cross_during_the_beat(view, seed, contraction, spread):
+    heart = build_heart(draw_patient(view, generator(seed, "p"), ef_spread=spread))
     assert np.diff(deform(heart, still(contraction)).knots, axis=-1).min() >= -1e-9
     assert np.diff(stretch_knots(heart, still(contraction))[0], axis=-1).min(initial=1.0) > 0.0
 

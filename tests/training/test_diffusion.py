@@ -161,16 +161,14 @@ def test_pixels_and_missing_splits_are_refused(tmp_path: Path) -> None:
 def test_a_training_starts_from_a_model_of_its_own_kind_only(tmp_path: Path) -> None:
     frames = [coded_frames(i, 4) for i in range(2)]
     store = write_cohort(tmp_path / "store", frames, splits=("train", "val"), columns={})
-    assert begin(tiny_lidm().unet, None, "lidm", store, ()) is None
-    fitting = replace(tiny_record("lidm"), encoder=store.record.encoder, scaling=store.record.scaling)
-    for name, record in (
-        ("fit", fitting),
-        ("foreign", tiny_record("lidm")),
-        ("named", replace(fitting, classes=("a",))),
-    ):
+    fitting = replace(tiny_record("lidm"), encoder=store.record.encoder)  # its scaling constants are others
+    foreign, named = replace(fitting, encoder="another"), replace(fitting, classes=("a",))
+    for name, record in (("fit", fitting), ("foreign", foreign), ("named", named)):
         save_lidm(tmp_path / name, tiny_lidm(seed=5), record)
-    fresh = tiny_lidm()
-    assert begin(fresh.unet, str(tmp_path / "fit"), "lidm", store, ()) == fitting
+    fresh, untouched = tiny_lidm(), tiny_lidm().state_dict()
+    begin(fresh.unet, None, "lidm", store, ())
+    assert all(torch.equal(value, untouched[key]) for key, value in fresh.state_dict().items())
+    begin(fresh.unet, str(tmp_path / "fit"), "lidm", store, ())
     expected = tiny_lidm(seed=5).state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in fresh.state_dict().items())
     with pytest.raises(Mismatch, match="encode"):

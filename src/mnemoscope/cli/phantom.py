@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.config import Config
-from mnemoscope.phantom.anatomy import View
+from mnemoscope.phantom.anatomy import EfSpread, View
 from mnemoscope.phantom.cohort import CohortSpec, write_cohort
 from mnemoscope.phantom.plants import PlantSpec, truth_path, write_plants
 
@@ -25,6 +25,7 @@ class PhantomConfig(Config):
         fps: frames per second.
         val_share: share of patients for val.
         holdout_share: share of patients for holdout.
+        ef_spread: clinical (few hearts fail), or even over 9–91 %.
         layout: folder layout, dynamic or pediatric.
         copies: planted copies of train clips.
         fresh: planted clips of new patients.
@@ -42,6 +43,7 @@ class PhantomConfig(Config):
     fps: float = 32.0
     val_share: float = 0.15
     holdout_share: float = 0.2
+    ef_spread: EfSpread = "clinical"
     layout: Literal["dynamic", "pediatric"] = "dynamic"
     copies: int = Field(20, ge=0)
     fresh: int = Field(100, ge=0)
@@ -62,6 +64,7 @@ class PhantomConfig(Config):
             seed=self.seed,
             val_share=self.val_share,
             holdout_share=self.holdout_share,
+            ef_spread=self.ef_spread,
         )
 
     def plants(self) -> PlantSpec:

@@ -61,6 +61,15 @@ class GeneratorRecord:
         Raises:
             Mismatch: for other channels, sizes, VAE or scaling, with both.
         """
+        self.require_latents(store, what=what)
+        store.require_scaling(self.scaling, owner=what)
+
+    def require_latents(self, store: LatentStore, *, what: str) -> None:
+        """Refuses latents of another VAE or size; their scaling constants may be others.
+
+        Raises:
+            Mismatch: with both.
+        """
         for name, found, expected in (
             ("latents of shape", store.frame_shape, self.frame_shape),
             ("latents of the VAE", store.record.encoder, self.encoder),
@@ -70,7 +79,6 @@ class GeneratorRecord:
                     f"{store.folder}: expected {name} {expected} as {what} was trained on, found {found}; encode "
                     f"the clips with that VAE and size (mnemoscope encode --vae …)"
                 )
-        store.require_scaling(self.scaling, owner=what)
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``generator.json``."""

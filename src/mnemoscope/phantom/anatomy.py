@@ -14,11 +14,15 @@ VIEWS: tuple[str, ...] = get_args(View)
 
 TEXTURE_MODES = 28
 
+EfSpread = Literal["clinical", "even"]
 # Cumulative share of patients (first row) with at most this ejection fraction in percent (second row).
-_EF_QUANTILES = (
-    (0.0, 0.02, 0.07, 0.15, 0.30, 0.50, 0.75, 0.92, 1.0),
-    (9.0, 18.0, 29.0, 39.0, 50.0, 57.0, 63.0, 69.0, 80.0),
-)
+_EF_QUANTILES: dict[EfSpread, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "clinical": (
+        (0.0, 0.02, 0.07, 0.15, 0.30, 0.50, 0.75, 0.92, 1.0),
+        (9.0, 18.0, 29.0, 39.0, 50.0, 57.0, 63.0, 69.0, 80.0),
+    ),
+    "even": ((0.0, 1.0), (9.0, 91.0)),
+}
 
 
 def _span(low: float, high: float) -> Any:
@@ -128,11 +132,13 @@ class Patient:
         view: the view this patient is seen in.
         scores: one standard-normal score per trait, in the order of ``Traits``, shape (n_traits,).
         texture: coefficients of the echogenicity field of the tissue, shape (TEXTURE_MODES, TEXTURE_MODES).
+        ef_spread: the population's ejection fractions.
     """
 
     view: View
     scores: np.ndarray
     texture: np.ndarray
+    ef_spread: EfSpread = "clinical"
 
     @property
     def traits(self) -> Traits:
@@ -143,7 +149,7 @@ class Patient:
             name: low + (high - low) * float(share)
             for (name, (low, high)), share in zip(spans.items(), shares, strict=True)
         }
-        values["ef_target_pct"] = float(np.interp(values["ef_target_pct"] / 100.0, *_EF_QUANTILES))
+        values["ef_target_pct"] = float(np.interp(values["ef_target_pct"] / 100.0, *_EF_QUANTILES[self.ef_spread]))
         return _in_body_size(Traits(**values))
 
 
@@ -178,12 +184,13 @@ def trait_spans(view: View) -> dict[str, tuple[float, float]]:
     return {f.name: own.get(f.name, (f.metadata["low"], f.metadata["high"])) for f in dataclasses.fields(Traits)}
 
 
-def draw_patient(view: View, rng: np.random.Generator) -> Patient:
+def draw_patient(view: View, rng: np.random.Generator, *, ef_spread: EfSpread = "clinical") -> Patient:
     """A patient from the population of a view.
 
     Args:
         view: one of ``VIEWS``.
         rng: source of the patient's traits and texture.
+        ef_spread: ``clinical`` (few hearts fail), or ``even`` over 9–91 %.
 
     Returns:
         the patient.
@@ -193,7 +200,7 @@ def draw_patient(view: View, rng: np.random.Generator) -> Patient:
     """
     scores = rng.standard_normal(len(trait_spans(view)))
     texture = rng.standard_normal((TEXTURE_MODES, TEXTURE_MODES)).astype(np.float32)
-    return Patient(view=view, scores=scores, texture=texture)
+    return Patient(view=view, scores=scores, texture=texture, ef_spread=ef_spread)
 
 
 def vary_patient(patient: Patient, stranger: Patient, *, variation: float) -> Patient:
@@ -220,8 +227,8 @@ def vary_patient(patient: Patient, stranger: Patient, *, variation: float) -> Pa
             f"draw both with the same view (view=, --view)"
         )
     keep = float(np.sqrt(1.0 - variation**2))
-    return Patient(
-        view=patient.view,
+    return dataclasses.replace(
+        patient,
         scores=keep * patient.scores + variation * stranger.scores,
         texture=(keep * patient.texture + variation * stranger.texture).astype(np.float32),
     )

@@ -15,7 +15,7 @@ from mnemoscope.core.errors import ConfigError, OutputConflict
 from mnemoscope.core.files import whole_folder
 from mnemoscope.core.rng import generator
 from mnemoscope.phantom.acquisition import SIZE_PX, Acquisition, draw_acquisition
-from mnemoscope.phantom.anatomy import Patient, View, draw_patient, trait_spans
+from mnemoscope.phantom.anatomy import EfSpread, Patient, View, draw_patient, trait_spans
 from mnemoscope.phantom.render import PhantomClip, render_clip
 
 Split = Literal["train", "val", "holdout"]
@@ -40,6 +40,7 @@ class CohortSpec:
         seed: the cohort's seed.
         val_share: share of patients for model selection, in [0, 1).
         holdout_share: share of patients that no model sees, in [0, 1).
+        ef_spread: ``clinical`` (few hearts fail), or ``even`` over 9–91 %.
     """
 
     view: View = "a4c"
@@ -50,6 +51,7 @@ class CohortSpec:
     seed: int = 0
     val_share: float = 0.15
     holdout_share: float = 0.2
+    ef_spread: EfSpread = "clinical"
 
     def __post_init__(self) -> None:
         trait_spans(self.view)
@@ -118,7 +120,8 @@ def _patient_splits(spec: CohortSpec) -> list[Split]:
 
 def patient(spec: CohortSpec, index: int) -> Patient:
     """The cohort's patient of that index; an index beyond the cohort is a fresh patient of the same population."""
-    return draw_patient(spec.view, generator(spec.seed, "phantom", spec.view, "patient", index))
+    rng = generator(spec.seed, "phantom", spec.view, "patient", index)
+    return draw_patient(spec.view, rng, ef_spread=spec.ef_spread)
 
 
 def acquisition(spec: CohortSpec, clip: ClipSpec) -> Acquisition:

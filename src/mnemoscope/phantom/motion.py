@@ -71,7 +71,7 @@ def build_heart(patient: Patient) -> Heart:
         heart = Heart(patient=patient, traits=traits, rest=rest, narrowing=narrowing)
         return 100.0 * (1.0 - volume_at(heart, 1.0) / edv) - traits.ef_target_pct
 
-    narrowing = float(brentq(excess_pct, -0.2, 0.66, xtol=1e-6))
+    narrowing = float(brentq(excess_pct, -0.2, 0.8, xtol=1e-6))
     return Heart(patient=patient, traits=traits, rest=rest, narrowing=narrowing)
 
 

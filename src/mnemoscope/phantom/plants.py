@@ -157,7 +157,7 @@ def render_plant(cohort: CohortSpec, plants: PlantSpec, plant: Plant) -> Phantom
     if plant.kind == "copy":
         return _render_copy(cohort, plants, plant)
     rng = generator(plants.seed, "plants", plant.kind, plant.index)
-    stranger = draw_patient(cohort.view, rng)
+    stranger = draw_patient(cohort.view, rng, ef_spread=cohort.ef_spread)
     if plant.source is None:
         who = stranger
     else:

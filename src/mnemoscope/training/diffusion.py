@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mnemoscope.core.errors import InputError, Mismatch, TooFewSamples
 from mnemoscope.core.rng import generator
 from mnemoscope.latents.store import LatentStore
-from mnemoscope.models.generator import GeneratorRecord, Kind, generator_folder, load_weights, read_record
+from mnemoscope.models.generator import Kind, generator_folder, load_weights, read_record
 
 
 def noisy(schedule: Any, x: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,27 +53,24 @@ def even_steps(count: int, total: int = 1000) -> np.ndarray:
     return np.floor((np.arange(count) + 0.5) * total / count).astype(np.int64)
 
 
-def begin(
-    network: nn.Module, start: str | None, kind: Kind, store: LatentStore, classes: tuple[str, ...]
-) -> GeneratorRecord | None:
-    """Gives a fresh network the weights of the model ``start`` and returns its record; None without one.
+def begin(network: nn.Module, start: str | None, kind: Kind, store: LatentStore, classes: tuple[str, ...]) -> None:
+    """Gives a fresh network the weights of the model ``start``, if one is named; its scaling constants may be others.
 
     Raises:
         InputError: if there is no such model.
         CorruptFile: if its weights do not fit the network.
-        Mismatch: if it was trained on other classes, or on latents of another kind.
+        Mismatch: if it was trained on other classes, or on latents of another VAE or size.
     """
     if start is None:
-        return None
+        return
     folder = generator_folder(start, kind)
     record = read_record(folder, kind)
-    record.require_store(store, what="the model to start from")
+    record.require_latents(store, what="the model to start from")
     if record.classes != classes:
         raise Mismatch(
             f"{folder}: expected a model of the classes {classes}, found {record.classes}; start from another one"
         )
     load_weights(network, folder)
-    return record
 
 
 def train_and_val(store: LatentStore) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -125,9 +125,7 @@ def even_draws(ef: np.ndarray, evenness: float) -> np.ndarray:
 class LvdmTask:
     """The LVDM stage, as the training loop wants it."""
 
-    def __init__(
-        self, network: Lvdm, store: LatentStore, *, recipe: LvdmTraining, seed: int, motion_std: float | None = None
-    ) -> None:
+    def __init__(self, network: Lvdm, store: LatentStore, *, recipe: LvdmTraining, seed: int) -> None:
         self.network: nn.Module = network
         self._recipe, self._seed, self._scaling = recipe, seed, store.record.scaling
         self._schedule: Any = noise_schedule()
@@ -136,7 +134,7 @@ class LvdmTask:
         self._any = len(names)
         table = store.clips.assign(class_number=numbers)
         self._clips, self._val = (table[table["split"] == s].reset_index(drop=True) for s in ("train", "val"))
-        self.motion_std = (motion_std or self._measured_motion()) if recipe.anchored else None
+        self.motion_std = self._measured_motion() if recipe.anchored else None
         self._edges = np.cumsum(even_draws(self._clips["ef"].to_numpy(dtype=np.float64), recipe.ef_evenness))
 
     def examples(self) -> int:
@@ -261,8 +259,8 @@ def train_lvdm(
             fps=fps,
             n_classes=len(names),
         )
-    started = begin(network.unet, recipe.start, "lvdm", store, names)
-    task = LvdmTask(network, store, recipe=recipe, seed=seed, motion_std=started.motion_std if started else None)
+    begin(network.unet, recipe.start, "lvdm", store, names)
+    task = LvdmTask(network, store, recipe=recipe, seed=seed)
     state = train(task, recipe.loop, out / "training", seed=seed, device=device, progress=progress)
     if is_main_process():
         save_lvdm(out / "model", network, _record(store, recipe, names, fps, task.motion_std))
