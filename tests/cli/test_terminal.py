@@ -12,7 +12,7 @@ from pydantic import Field
 from mnemoscope.cli import terminal
 from mnemoscope.cli.terminal import Asked, answering, settings, show_json, show_plan
 from mnemoscope.core.config import Config
-from mnemoscope.core.errors import InputError
+from mnemoscope.core.errors import InputError, Refused
 
 
 class Loop(Config):
@@ -123,6 +123,13 @@ def test_a_wrong_call_is_answered_on_stderr_with_2(words: tuple[str, ...], messa
 def test_json_shows_what_was_given_and_paths_as_text() -> None:
     done = CliRunner().invoke(toy, ["--json", "--limit", "null", "--where", "a"])
     assert json.loads(done.stdout) == {"given": {"limit": None, "where": "a"}, "where": "a"}
+
+
+def test_a_refusal_is_an_answer_and_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, answering(watched=False):
+        raise Refused("the verdict is fail")
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "refused: the verdict is fail\n"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import yaml
 from tqdm import tqdm
 
 from mnemoscope.core.config import Config, resolve
-from mnemoscope.core.errors import MnemoscopeError
+from mnemoscope.core.errors import MnemoscopeError, Refused
 from mnemoscope.core.files import disk_errors
 from mnemoscope.core.progress import Progress, unwatched
 
@@ -152,12 +152,14 @@ def show_json(values: Any) -> None:
 
 @contextmanager
 def answering(*, verbose: bool = False, watched: bool | None = None) -> Iterator[Progress]:
-    """Runs a verb: progress on stderr where a person watches, errors as one message and exit code 2."""
+    """Runs a verb: progress on stderr where a person watches; errors as one message and exit code 2, refusals 1."""
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
     bars = _Bars()
     try:
         with disk_errors(Path.cwd()):
             yield bars if (sys.stderr.isatty() if watched is None else watched) else unwatched
+    except Refused as error:
+        _fail(f"refused: {error}", code=1)
     except MnemoscopeError as error:
         _fail(f"error: {error}")
     except KeyboardInterrupt:

@@ -33,5 +33,9 @@ class OutputConflict(InputError):
     """The output folder belongs to another run."""
 
 
+class Refused(MnemoscopeError):
+    """The gate says no: the input is right and the answer is no, which ends a command with exit code 1."""
+
+
 class OutOfSpace(MnemoscopeError):
     """The disk is full; what was finished before stays."""

@@ -25,6 +25,12 @@ def file_fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, as ``sha256sum`` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def value_fingerprint(value: Any) -> str:
     """Hex digest of a JSON-able value (paths and NumPy scalars count as such); key order does not matter.
 

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -58,6 +59,13 @@ def test_p_max_is_the_best_frame_pair_by_brute_force(finished: Tiny) -> None:
         row = samples.loc[f"s{number}"]
         assert row["p_max"] == pytest.approx(logits.max(), abs=1e-5)
         assert row["nearest_clip_id"] == f"c{logits.max(axis=0).argmax() // 2:02d}"
+
+
+def test_each_synthetic_clip_keeps_the_hash_of_its_file(finished: Tiny) -> None:
+    samples = table(finished.out, results.SAMPLES).set_index("clip_id")
+    for number in range(N_SYNTHETIC):
+        content = (finished.synthetic / f"s{number}.avi").read_bytes()
+        assert samples.loc[f"s{number}", "sha256"] == hashlib.sha256(content).hexdigest()
 
 
 def test_the_tables_and_the_numbers_agree(finished: Tiny) -> None:

@@ -24,6 +24,7 @@ from mnemoscope.audit.run.tables import patient_table, query_table
 from mnemoscope.audit.run.verify import set_sizes, verification
 from mnemoscope.audit.verdict import decide, not_tested
 from mnemoscope.core.errors import TooFewSamples
+from mnemoscope.core.files import sha256_of
 from mnemoscope.core.progress import Progress
 from mnemoscope.core.provenance import Run
 from mnemoscope.core.types import AuditResult, Consistency, Evidence, Power, Probe, RungPower, rungs
@@ -232,7 +233,7 @@ def _gallery(scene: Scene) -> dict[str, object]:
 
 
 def _finished(scene: Scene, result: AuditResult, assessed: Assessed, clips: Clips, looked: _SecondLook) -> Finished:
-    compared, tau = assessed.compared, assessed.privacy.tau
+    compared, tau, files = assessed.compared, assessed.privacy.tau, scene.synthetic_files or {}
 
     def table(name: str, found: Matches, ssim: np.ndarray, *, exchangeable: bool) -> pd.DataFrame:
         return query_table(
@@ -248,7 +249,10 @@ def _finished(scene: Scene, result: AuditResult, assessed: Assessed, clips: Clip
 
     return Finished(
         result=result,
-        samples=table("synthetic", compared.synthetic, looked.synthetic, exchangeable=False),
+        samples=table("synthetic", compared.synthetic, looked.synthetic, exchangeable=False).assign(
+            # A release proves by it that its clips are the ones that were looked at.
+            sha256=[sha256_of(files[clip_id]) if clip_id in files else None for clip_id in clips.synthetic["clip_id"]]
+        ),
         holdout=table("holdout", compared.holdout, looked.holdout, exchangeable=True),
         patients=patient_table(assessed.ledger),
         real_files=scene.real_files,

@@ -11,7 +11,8 @@ import jsonschema
 import pandas as pd
 from pydantic import TypeAdapter
 
-from mnemoscope.core.files import whole_file, write_json
+from mnemoscope.core.errors import CorruptFile, InputError
+from mnemoscope.core.files import read_json, whole_file, write_json
 from mnemoscope.core.types import SCHEMA, AuditResult
 
 AUDIT, SAMPLES, HOLDOUT, PATIENTS = "audit.json", "samples.parquet", "holdout.parquet", "patients.parquet"
@@ -42,6 +43,32 @@ def write_audit(out: Path, finished: Finished, *, csv: bool) -> None:
             with whole_file((out / name).with_suffix(".csv")) as temporary:
                 table.to_csv(temporary, index=False)
     write_json(out / AUDIT, values)
+
+
+def read_result(run: Path) -> AuditResult:
+    """The numbers of a finished audit.
+
+    Raises:
+        InputError: where there is no finished audit.
+        CorruptFile: if its ``audit.json`` is damaged.
+    """
+    if not (run / AUDIT).is_file():
+        raise InputError(f"{run}: expected a finished audit with {AUDIT}; run mnemoscope audit --out {run}")
+    return AuditResult.from_json(read_json(run / AUDIT))
+
+
+def read_audit_table(path: Path) -> pd.DataFrame:
+    """A table of a finished audit.
+
+    Raises:
+        CorruptFile: if it is missing or damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise CorruptFile(
+            f"{path}: expected a readable table, got: {error}; run the same audit again, which keeps what is whole"
+        ) from error
 
 
 @cache

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 import mnemoscope.audit.run.stages as stages
-from mnemoscope.audit.run.results import AUDIT, PATIENTS, SAMPLES
+from mnemoscope.audit.run.results import AUDIT, PATIENTS, SAMPLES, read_audit_table, read_result
 from mnemoscope.core.errors import CorruptFile, InputError, Mismatch
 from mnemoscope.core.files import folder_fingerprint, read_json
 from mnemoscope.core.provenance import RUN_FILE, STAGE_FILE
-from mnemoscope.core.types import AuditResult, Flags
+from mnemoscope.core.types import Flags
 from mnemoscope.data.dicom import hash_patient_id
 from mnemoscope.latents.features import FrameFeatures
 from mnemoscope.latents.store import LatentStore, is_store
@@ -62,7 +62,7 @@ def clips_to_withdraw(run: Path, patients: Sequence[str], *, patient_salt: str |
     """
     record, tau, samples = _finished(run)
     names = _named(run, patients, hashed=record["config"].get("patient_salt") is not None, salt=patient_salt)
-    store, model = _real_store(run, record), _model(run, record)
+    store, model = LatentStore(real_store(run, record)), _model(run, record)
     kept = _kept_features(run, store, model)
     train, head = store.of_split("train"), model[0].network.search_head()
     _require_rows(run, kept, n_train=len(train), n_synthetic=len(samples))
@@ -116,28 +116,17 @@ def withdrawal_table(
 
 def _finished(run: Path) -> tuple[dict, float, pd.DataFrame]:
     """The record, tau, and the table of synthetic clips."""
-    if not (run / AUDIT).is_file():
-        raise InputError(f"{run}: expected a finished audit with {AUDIT}; run mnemoscope audit --out {run}")
-    result = AuditResult.from_json(read_json(run / AUDIT))
+    result = read_result(run)
     if result.privacy is None:
         raise InputError(f"{run}: expected an audit with a threshold, found none in {AUDIT}; run the audit again")
-    return read_json(run / RUN_FILE), result.privacy.tau, _table(run / SAMPLES)
-
-
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise CorruptFile(
-            f"{path}: expected a readable table, got: {error}; run the same audit again, which keeps what is whole"
-        ) from error
+    return read_json(run / RUN_FILE), result.privacy.tau, read_audit_table(run / SAMPLES)
 
 
 def _named(run: Path, patients: Sequence[str], *, hashed: bool, salt: str | None) -> list[str]:
     """The patients as the run names them, each once, in the order given."""
     if not patients:
         raise InputError("expected at least one patient, got none; name who withdraws (--patient ID)")
-    known = _table(run / PATIENTS)["patient_id"].astype(str).tolist()
+    known = read_audit_table(run / PATIENTS)["patient_id"].astype(str).tolist()
     named = {given: given if salt is None else hash_patient_id(given, salt=salt) for given in patients}
     unknown = [given for given, name in named.items() if name not in set(known)]
     if unknown:
@@ -154,10 +143,10 @@ def _unknown(given: str, known: list[str], hashed: bool, salt: str | None) -> st
     return f"{closest}; {_HASHED}" if hashed else closest
 
 
-def _real_store(run: Path, record: dict) -> LatentStore:
-    """The store that the audit made, or was given."""
+def real_store(run: Path, record: dict) -> Path:
+    """The folder of the real clips' store, which the audit made or was given."""
     given = Path(str(record["identity"].get("real", "")))
-    return LatentStore(given if is_store(given) else run / "latents-real")
+    return given if is_store(given) else run / "latents-real"
 
 
 def _model(run: Path, record: dict) -> tuple[ReidModel, str]:
