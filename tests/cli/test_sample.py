@@ -180,7 +180,7 @@ def test_every_setting_of_videos_reaches_its_consumer(
     others = {"frames": 5, "sampler": "ddpm", "steps": 7, "frame_steps": 9, "ef": "uniform:90:95", "seed": 4}
     words = [word for key, value in (how | others).items() for word in (f"--{key.replace('_', '-')}", value)]
     assert call(*video_words(models, tmp_path), *words, "--batch-size", 2, "--latents-only").exit_code == 0
-    assert {(d["steps"], d["sampler"], d["seed"], d["class_name"]) for d in drawn} == {(9, "dpm++", 4, "psax")}
+    assert {(d["steps"], d["sampler"], d["seed"], *set(d["class_names"])) for d in drawn} == {(9, "dpm++", 4, "psax")}
     expected = VideoSampling(n_frames=5, sampler="ddpm", steps=7, **how)  # type: ignore[arg-type]
     assert {(c["how"], c["seed"], c["image_class"]) for c in clips} == {(expected, 4, 1)}
     assert [len(c["ids"]) for c in clips] == [2, 1]
@@ -202,6 +202,25 @@ def test_the_class_stands_in_the_table(call: Call, models: Models, tmp_path: Pat
     done = call(*video_words(models, tmp_path), "--class-name", "a4c", "--count", 1, "--latents-only")
     assert done.exit_code == 0
     assert LatentStore(tmp_path / "latents").clips["view"].tolist() == ["a4c"]
+
+
+def test_even_classes_take_turns(call: Call, models: Models, images: Path, tmp_path: Path) -> None:
+    done = call(*image_words(models, tmp_path), "--even-classes", "--count", 5, "--batch-size", 2, "--latents-only")
+    assert done.exit_code == 0
+    store = LatentStore(tmp_path / "latents")
+    classes = store.clips["class_name"].tolist()
+    assert classes == [*CLASSES, *CLASSES, CLASSES[0]]
+    alone = tmp_path / "alone"
+    assert call(*image_words(models, alone), "--class-name", CLASSES[1], "--count", 2, "--latents-only").exit_code == 0
+    np.testing.assert_allclose(latents(tmp_path)[1], latents(alone)[1], **STORED)
+
+
+@pytest.mark.parametrize("words", [image_words, video_words])
+def test_even_classes_beside_one_class_are_refused(
+    call: Call, models: Models, tmp_path: Path, words: Callable[[Models, Path], list[object]]
+) -> None:
+    message = refused(call(*words(models, tmp_path), "--even-classes", "--class-name", "psax"))
+    assert "--even-classes: expected an image model with classes and no --class-name" in message
 
 
 def test_ef_come_from_a_list(call: Call, models: Models, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def tiny(n_classes: int) -> Lidm:
 
 def sampled(*, ids: list[str], class_name: str | None = None, seed: int = 0, n_classes: int = 2) -> np.ndarray:
     record = record_of("lidm", classes=CLASSES[:n_classes])
-    return sample_frames(tiny(n_classes), record, ids, seed=seed, steps=4, class_name=class_name)
+    return sample_frames(tiny(n_classes), record, ids, seed=seed, steps=4, class_names=[class_name] * len(ids))
 
 
 def test_classes_have_the_numbers_of_the_record() -> None:
@@ -56,7 +56,8 @@ def test_all_of_a_batch_are_of_the_class() -> None:
     network, x, t = NotesClasses(), noise(3, *SHAPE), torch.tensor([9, 8, 7])
     assert torch.equal(image_predictor(network)(x, t, 0), x)
     image_predictor(network, 4)(x, t, 0)
-    assert network.seen == [None, [4, 4, 4]]
+    image_predictor(network, torch.tensor([2, 0, 1]))(x, t, 0)
+    assert network.seen == [None, [4, 4, 4], [2, 0, 1]]
 
 
 @pytest.mark.parametrize(("class_name", "number"), [("a4c", 0), ("psax", 1), (None, 2)])
@@ -66,7 +67,7 @@ def test_frames_are_what_the_network_denoises(
     class_name: str | None, number: int, sampler: Sampler, steps: int
 ) -> None:
     network, record = tiny(2), record_of("lidm", classes=CLASSES)
-    found = sample_frames(network, record, IDS, seed=5, sampler=sampler, steps=steps, class_name=class_name)
+    found = sample_frames(network, record, IDS, seed=5, sampler=sampler, steps=steps, class_names=[class_name] * 4)
     assert (found.shape, found.dtype) == ((4, *SHAPE), np.float32)
     expected = denoise(
         lambda x, t, _: network(x, t, torch.full((4,), number)),
@@ -82,6 +83,13 @@ def test_the_class_changes_the_frame() -> None:
     first, second, either = (sampled(ids=["a"], class_name=name) for name in ("a4c", "psax", None))
     assert not np.allclose(first, second, atol=1e-4)
     assert not np.allclose(first, either, atol=1e-4)
+
+
+def test_each_frame_is_of_its_own_class() -> None:
+    record, names = record_of("lidm", classes=CLASSES), ["psax", None, "a4c"]
+    together = sample_frames(tiny(2), record, ["a", "b", "c"], seed=0, steps=4, class_names=names)
+    for name, class_name, frame in zip("abc", names, together, strict=True):
+        np.testing.assert_allclose(frame, sampled(ids=[name], class_name=class_name)[0], atol=1e-5)
 
 
 def test_a_frame_does_not_depend_on_its_batch() -> None:

@@ -12,10 +12,12 @@ from mnemoscope.core.config import build
 from mnemoscope.core.errors import ConfigError, DegenerateValues, InputError, TooFewSamples
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.generator import noise_schedule
+from mnemoscope.models.initial import named_weights
 from mnemoscope.models.lidm import load_lidm
+from mnemoscope.models.reid import Reid, ReidArchitecture, ReidModel
 from mnemoscope.training import lidm as lidm_training
 from mnemoscope.training.checkpoint import load_checkpoint
-from mnemoscope.training.diffusion import drawn_noise, even_steps
+from mnemoscope.training.diffusion import class_numbers, drawn_noise, even_steps
 from mnemoscope.training.lidm import PRESETS, LidmTask, LidmTraining, paper_training, train_lidm
 from mnemoscope.training.loop import BEST, CHECKPOINT, LoopConfig
 from tests.tiny_generators import LIDM, coded_frames, tiny_lidm, write_cohort
@@ -44,8 +46,9 @@ def with_changes(**changes: Any) -> LidmTraining:
 
 
 def task(store: LatentStore, network: nn.Module | None = None, *, seed: int = 0, **changes: Any) -> LidmTask:
-    network = network or tiny_lidm()
-    return LidmTask(network, store, recipe=with_changes(**changes), seed=seed)
+    names, numbers = class_numbers(store.clips, changes.get("classes"))
+    network = network or tiny_lidm(n_classes=len(names))
+    return LidmTask(network, store, numbers, recipe=with_changes(**changes), seed=seed)
 
 
 def code(store: LatentStore, frame: np.ndarray) -> tuple[int, int]:
@@ -60,6 +63,8 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 
 class Halves(nn.Module):
     """A prediction that is known: half the input, a thousandth of the step, and the class."""
+
+    n_classes = 2
 
     def forward(self, x: Tensor, t: Tensor, classes: Tensor) -> Tensor:
         return x / 2 + (t / 1000 + classes)[:, None, None, None]
@@ -266,6 +271,16 @@ def base_trace(store: LatentStore, tmp_path_factory: pytest.TempPathFactory) -> 
     return trace(store, tmp_path_factory.mktemp("base"))
 
 
+def own_reid(store: LatentStore, *, seed: int) -> ReidModel:
+    """A re-identification model of the store's latents."""
+    architecture = ReidArchitecture(
+        backbone="compact", stem="dense", head="monotone", scaling="standard", channels=2, features=8
+    )
+    with named_weights(seed, "tiny"):
+        network = Reid(architecture)
+    return ReidModel(network, scaling=store.record.scaling, encoder=store.record.encoder, preset="toy")
+
+
 def trace(store: LatentStore, folder: Path, **changes: Any) -> list[float]:
     network, state = train_lidm(store, with_changes(**changes), folder, seed=0)
     return [*untimed(state.history[-1]).values(), sum(p.numel() for p in network.parameters())]
@@ -279,6 +294,13 @@ def test_every_setting_changes_the_training(
     if name == "class_dropout":
         base = trace(store, tmp_path / "base", classes="view")
         found = trace(store, tmp_path / "changed", classes="view", class_dropout=CHANGES[name])
+    elif name in ("clusters", "reid"):  # each needs the other
+        models = {key: tmp_path / key for key in ("some", "others")}
+        for seed, folder in enumerate(models.values()):
+            own_reid(store, seed=seed).save(folder)
+        base = trace(store, tmp_path / "base", clusters=2, reid=str(models["some"]))
+        other = {"clusters": 3} if name == "clusters" else {"reid": str(models["others"])}
+        found = trace(store, tmp_path / "changed", **{"clusters": 2, "reid": str(models["some"])} | other)
     elif name == "start":
         train_lidm(store, TINY, tmp_path / "first", seed=7)
         found = trace(store, tmp_path / "changed", start=str(tmp_path / "first" / "model"))
@@ -291,9 +313,24 @@ def test_the_same_settings_give_the_same_training(store: LatentStore, tmp_path: 
     assert trace(store, tmp_path) == base_trace
 
 
+def test_classes_are_the_clusters_and_a_model_without_classes_is_a_start(store: LatentStore, tmp_path: Path) -> None:
+    """With next to no learning rate every class is what the model without classes drew."""
+    first, _ = train_lidm(store, TINY, tmp_path / "first", seed=0)
+    own_reid(store, seed=0).save(tmp_path / "reid")
+    still = LOOP.model_copy(update={"learning_rate": 1e-12, "weight_decay": 0.0}).model_dump()
+    changes = {"clusters": 2, "reid": str(tmp_path / "reid"), "start": str(tmp_path / "first" / "model"), "loop": still}
+    train_lidm(store, with_changes(**changes), tmp_path / "again", seed=9)
+    network, record = load_lidm(tmp_path / "again" / "model")
+    assert (record.classes, network.n_classes) == (("0000", "0001"), 2)
+    x, t = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([10, 500, 990])
+    with torch.inference_mode():
+        torch.testing.assert_close(network(x, t, torch.tensor([0, 1, 2])), first.eval()(x, t), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("clusters", 2),
         ("frames_per_clip", 0),
         ("class_dropout", 1.0),
         ("class_dropout", -0.1),

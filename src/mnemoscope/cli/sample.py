@@ -42,6 +42,7 @@ class ImagesConfig(Config):
         sampler: ddpm, ddim or dpm++ (fewest steps).
         steps: reverse steps.
         class_name: class of the model to sample; none samples any.
+        even_classes: sample every class of the model equally often.
         filter: folder of a finished audit; images that it would flag are drawn again.
         latents_only: leave out the decoded images (one-frame videos).
         codec: mjpeg, or ffv1 (lossless).
@@ -56,6 +57,7 @@ class ImagesConfig(Config):
     sampler: Sampler = "dpm++"
     steps: int = Field(25, ge=1, le=1000)
     class_name: str | None = None
+    even_classes: bool = False
     filter: Path | None = None
     latents_only: bool = False
     codec: Literal["mjpeg", "ffv1"] = "ffv1"
@@ -83,6 +85,7 @@ class VideosConfig(Config):
         image_share: share of steps in which the image model predicts the clip's frames (JVID).
         mixing: how these steps are chosen.
         class_name: class of both models to sample; none samples any.
+        even_classes: shown frames are of every class of the image model equally often.
         filter: folder of a finished audit; shown frames that it would flag are drawn again.
         latents_only: leave out the videos and FileList.csv.
         codec: mjpeg, or ffv1 (lossless).
@@ -106,6 +109,7 @@ class VideosConfig(Config):
     image_share: float = Field(0.0, ge=0, le=1)
     mixing: Mixing = "periodic"
     class_name: str | None = None
+    even_classes: bool = False
     filter: Path | None = None
     latents_only: bool = False
     codec: Literal["mjpeg", "ffv1"] = "mjpeg"
@@ -131,13 +135,14 @@ def sample_images(*, out: Path | str, config: ImagesConfig, progress: Progress =
     device = usable_device(config.device)
     network, record = load_lidm(config.lidm, device=device)
     class_number(record, config.class_name)  # refused before anything is written
+    classes = _image_classes(record, config)
     judge = load_filter(config.filter, record, device=device) if config.filter else None
     draw = _frame_drawer(network, record, config, steps=config.steps, sampler=config.sampler)
 
     def block(names: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
         frames, attempts = passing_frames(draw, names, record, judge)
-        rows = pd.DataFrame({"clip_id": names, "frame_attempts": attempts} | _class_column(config, "class_name"))
-        return _unscaled(record, frames)[:, None], rows
+        rows = pd.DataFrame({"clip_id": names, "frame_attempts": attempts, "class_name": [classes[n] for n in names]})
+        return _unscaled(record, frames)[:, None], rows.dropna(axis="columns", how="all")
 
     key = _frame_keys(config, judge)
     one_frame = GeneratorRecord(**{**record.__dict__, "fps": 1.0})
@@ -183,7 +188,7 @@ def sample_videos(*, out: Path | str, config: VideosConfig, progress: Progress =
             image_class=image_class,
             device=device,
         )
-        rows = pd.DataFrame({"clip_id": some, "ef": wanted, "frame_attempts": attempts} | _class_column(config, "view"))
+        rows = pd.DataFrame({"clip_id": some, "ef": wanted, "frame_attempts": attempts} | _view(config))
         return _unscaled(record, clips), rows
 
     key = [generator_fingerprint(generator_folder(config.lvdm, "lvdm")), *keys, list(ef.values())]
@@ -193,6 +198,8 @@ def sample_videos(*, out: Path | str, config: VideosConfig, progress: Progress =
 def _frame_drawer(
     network: Lidm, record: GeneratorRecord, config: ImagesConfig | VideosConfig, *, steps: int, sampler: Sampler
 ) -> Any:
+    classes = _image_classes(record, config)
+
     def draw(ids: Sequence[str]) -> np.ndarray:
         return sample_frames(
             network,
@@ -201,16 +208,29 @@ def _frame_drawer(
             seed=config.seed,
             sampler=sampler,
             steps=steps,
-            class_name=config.class_name,
+            class_names=[classes[attempt.split("/")[0]] for attempt in ids],
             device=config.device,
         )
 
     return draw
 
 
-def _class_column(config: ImagesConfig | VideosConfig, column: str) -> dict[str, str]:
+def _image_classes(record: GeneratorRecord, config: ImagesConfig | VideosConfig) -> dict[str, str | None]:
+    """The image model's class for each sample of the set, by its id."""
+    names = sample_names(config.count)
+    if not config.even_classes:
+        return dict.fromkeys(names, config.class_name)
+    if config.class_name is not None or not record.classes:
+        raise ConfigError(
+            "--even-classes: expected an image model with classes and no --class-name beside it; train one "
+            "(mnemoscope train lidm --set lidm.clusters=…)"
+        )
+    return {name: record.classes[number % len(record.classes)] for number, name in enumerate(names)}
+
+
+def _view(config: VideosConfig) -> dict[str, str]:
     """The class as a column of the clip table; *any* is no class."""
-    return {} if config.class_name is None else {column: config.class_name}
+    return {} if config.class_name is None else {"view": config.class_name}
 
 
 def _frame_keys(config: ImagesConfig | VideosConfig, judge: FrameFilter | None) -> list[str]:

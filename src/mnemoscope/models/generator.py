@@ -8,7 +8,7 @@ from typing import Any, Literal
 from diffusers import DDPMScheduler
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from mnemoscope.core.errors import CorruptFile, InputError, Mismatch
 from mnemoscope.core.files import folder_fingerprint, read_json, whole_folder, write_json
@@ -156,15 +156,15 @@ def read_record(folder: Path, kind: Kind) -> GeneratorRecord:
     return record
 
 
-def load_weights(network: nn.Module, folder: Path) -> None:
-    """Loads ``unet/`` into a network of its configuration; weights in half precision become float32.
+def load_weights(network: nn.Module, folder: Path, *, beside: Mapping[str, Tensor] | None = None) -> None:
+    """Loads ``unet/`` into a network; weights in half precision become float32. ``beside`` are weights it lacks.
 
     Raises:
         CorruptFile: if they are damaged or do not fit.
     """
     path = folder / "unet" / _WEIGHTS
     try:
-        network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+        network.load_state_dict({name: value.float() for name, value in load_file(path).items()} | dict(beside or {}))
     except UNFIT as error:
         raise CorruptFile(f"{path}: expected weights that fit the network, found: {error}; train it again") from error
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mnemoscope.core.errors import ConfigError
 from mnemoscope.models.generator import GeneratorRecord
@@ -28,8 +29,10 @@ def class_number(record: GeneratorRecord, name: str | None) -> int:
     return record.classes.index(name)
 
 
-def image_predictor(network: Lidm, number: int | None = None) -> Predict:
-    """The LIDM as a sampler sees it; ``number`` is the class of all samples, None means *any*."""
+def image_predictor(network: Lidm, number: int | Tensor | None = None) -> Predict:
+    """The LIDM as a sampler sees it; ``number`` is the class of all samples, or of each (B,); None means *any*."""
+    if isinstance(number, Tensor):
+        return lambda x, t, _: network(x, t, number)
     return lambda x, t, _: network(x, t, None if number is None else torch.full_like(t, number))
 
 
@@ -41,7 +44,7 @@ def sample_frames(
     seed: int,
     sampler: Sampler = "dpm++",
     steps: int = 25,
-    class_name: str | None = None,
+    class_names: Sequence[str | None] | None = None,
     device: str = "cpu",
 ) -> np.ndarray:
     """Standardised latents of new frames, (B, C, h, w) float32; each depends on (seed, its id) alone.
@@ -53,14 +56,15 @@ def sample_frames(
         seed: of the set.
         sampler: see :func:`~mnemoscope.sampling.samplers.make_scheduler`.
         steps: reverse steps.
-        class_name: a class of the model; None means *any*.
+        class_names: a class of the model for each sample; None means *any*.
         device: torch device.
 
     Raises:
         ConfigError: for a class the model was not trained on.
     """
+    numbers = torch.tensor([class_number(record, name) for name in class_names or [None] * len(ids)], device=device)
     x = denoise(
-        image_predictor(network, class_number(record, class_name)),
+        image_predictor(network, numbers),
         record.frame_shape,
         sampler=sampler,
         steps=steps,

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor, nn
 
 from mnemoscope.core.errors import InputError, Mismatch, TooFewSamples
 from mnemoscope.core.rng import generator
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.generator import Kind, generator_folder, load_weights, read_record
+
+_CLASSES = "class_embedding.weight"
 
 
 def noisy(schedule: Any, x: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,6 +59,8 @@ def even_steps(count: int, total: int = 1000) -> np.ndarray:
 def begin(network: nn.Module, start: str | None, kind: Kind, store: LatentStore, classes: tuple[str, ...]) -> None:
     """Gives a fresh network the weights of the model ``start``, if one is named; its scaling constants may be others.
 
+    An image model with classes may start from one without: every class is then as *any* was.
+
     Raises:
         InputError: if there is no such model.
         CorruptFile: if its weights do not fit the network.
@@ -66,11 +71,15 @@ def begin(network: nn.Module, start: str | None, kind: Kind, store: LatentStore,
     folder = generator_folder(start, kind)
     record = read_record(folder, kind)
     record.require_latents(store, what="the model to start from")
-    if record.classes != classes:
+    if record.classes not in ((), classes):
         raise Mismatch(
             f"{folder}: expected a model of the classes {classes}, found {record.classes}; start from another one"
         )
-    load_weights(network, folder)
+    if record.classes != classes and kind == "lidm":
+        weights = {_CLASSES: torch.zeros_like(network.state_dict()[_CLASSES])}
+    else:
+        weights = {}
+    load_weights(network, folder, beside=weights)
 
 
 def train_and_val(store: LatentStore) -> tuple[pd.DataFrame, pd.DataFrame]:

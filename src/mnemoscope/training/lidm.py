@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mnemoscope.core.config import Config
@@ -17,6 +17,8 @@ from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.generator import GeneratorRecord, noise_schedule
 from mnemoscope.models.initial import named_weights
 from mnemoscope.models.lidm import Lidm, LidmArchitecture, build_lidm, paper_architecture, save_lidm
+from mnemoscope.models.reid import load_reid
+from mnemoscope.training.clusters import clip_clusters
 from mnemoscope.training.diffusion import begin, class_numbers, drawn_noise, even_steps, mean_over, noisy, train_and_val
 from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, is_main_process, train
 
@@ -30,7 +32,9 @@ class LidmTraining(Config):
         architecture: the network.
         start: a model of this architecture whose weights the training begins with (``bundled`` or a folder).
         frames_per_clip: random frames of each train clip in an epoch.
-        classes: column of the clip table (such as view, or clusters that were put there) to condition on.
+        classes: column of the clip table (such as view) to condition on.
+        clusters: condition on so many clusters of alike clips instead (``training/clusters.py``).
+        reid: folder of the re-identification model that clusters look alike to.
         class_dropout: share of draws that are told no class.
         val_frames: number of val frames that validation looks at.
         loop: length and speed.
@@ -40,6 +44,8 @@ class LidmTraining(Config):
     start: str | None = None
     frames_per_clip: int = Field(16, ge=1)
     classes: str | None = None
+    clusters: int | None = Field(None, ge=2)
+    reid: str | None = None
     class_dropout: float = Field(0.1, ge=0, lt=1)
     val_frames: int = Field(256, ge=1)
     loop: LoopConfig = LoopConfig(
@@ -54,6 +60,14 @@ class LidmTraining(Config):
         ema_decay=0.999,
         keep="last",
     )
+
+    @model_validator(mode="after")
+    def _one_kind_of_class(self) -> "LidmTraining":
+        if self.clusters and (self.classes or not self.reid):
+            raise ValueError(
+                "clusters: expected the folder of a re-identification model beside it (reid), and no classes"
+            )
+        return self
 
 
 def paper_training() -> LidmTraining:
@@ -83,19 +97,20 @@ Preset = Literal["small", "paper"]
 class LidmTask:
     """The LIDM stage, as the training loop wants it."""
 
-    def __init__(self, network: Lidm, store: LatentStore, *, recipe: LidmTraining, seed: int) -> None:
+    def __init__(
+        self, network: Lidm, store: LatentStore, classes: np.ndarray, *, recipe: LidmTraining, seed: int
+    ) -> None:
         self.network: nn.Module = network
         self._recipe, self._seed, self._scaling = recipe, seed, store.record.scaling
         self._schedule: Any = noise_schedule()
         self._frames = store.frame_pool()
         clips, val = train_and_val(store)
         self._first, self._count = clips["first_frame"].to_numpy(), clips["n_frames"].to_numpy()
-        names, numbers = class_numbers(store.clips, recipe.classes)
-        self._classes = numbers[(store.clips["split"] == "train").to_numpy()]
-        self._any = len(names)
+        self._classes = classes[(store.clips["split"] == "train").to_numpy()]
+        self._any = network.n_classes
         every = np.concatenate([np.arange(f, f + n) for f, n in zip(val["first_frame"], val["n_frames"], strict=True)])
         chosen = strided_frames(len(every), recipe.val_frames)
-        val_classes = numbers[(store.clips["split"] == "val").to_numpy()]
+        val_classes = classes[(store.clips["split"] == "val").to_numpy()]
         self._val, self._val_classes = every[chosen], np.repeat(val_classes, val["n_frames"].astype(int))[chosen]
 
     def examples(self) -> int:
@@ -141,6 +156,14 @@ class LidmTask:
         return torch.from_numpy(self._scaling.apply(self._frames[numbers], "standard"))
 
 
+def _classes_of(store: LatentStore, recipe: LidmTraining, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """The names of the classes, and each clip's number (N,)."""
+    if recipe.clusters is None or recipe.reid is None:
+        return class_numbers(store.clips, recipe.classes)
+    numbers = clip_clusters(store, load_reid(Path(recipe.reid)), count=recipe.clusters, seed=seed)
+    return tuple(f"{number:04d}" for number in range(recipe.clusters)), numbers
+
+
 def train_lidm(
     store: LatentStore,
     recipe: LidmTraining,
@@ -156,11 +179,11 @@ def train_lidm(
         InputError: for a store of pixels, or a class column that is absent.
         TooFewSamples: without train or val clips.
     """
-    names, _ = class_numbers(store.clips, recipe.classes)
+    names, classes = _classes_of(store, recipe, seed)
     with named_weights(seed, "lidm"):
         network = build_lidm(recipe.architecture, frame_shape=store.frame_shape, n_classes=len(names))
     begin(network.unet, recipe.start, "lidm", store, names)
-    task = LidmTask(network, store, recipe=recipe, seed=seed)
+    task = LidmTask(network, store, classes, recipe=recipe, seed=seed)
     state = train(task, recipe.loop, out / "training", seed=seed, device=device, progress=progress)
     if is_main_process():
         record = GeneratorRecord(
