@@ -1,10 +1,11 @@
 """The bundled generator on the phantom: how good its frames are, whether its videos do what they are asked, how fast.
 
-    python -m benchmarks.generator --out runs/generator [--bundle]
+    python -m benchmarks.generator --out runs/even [--bundle]
 
 Expects in ``--out`` what the commands at the page's end make: the cohort, its latents, and the two trained models.
-``--bundle`` first copies these models, in half precision, to where the package looks for them. What was measured before
-is kept (``measured/``). Writes docs/results/generator.md and its figures.
+``--bundle`` first copies these models, in half precision, to where the package looks for them, and writes down the
+guidance that val patients choose. What was measured before is kept (``measured/``). Writes docs/results/generator.md and
+its figures.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from mnemoscope.core.progress import unwatched
 from mnemoscope.core.rng import generator
 from mnemoscope.latents.features import strided_frames
 from mnemoscope.latents.store import LatentStore
-from mnemoscope.models.generator import BUNDLED, BUNDLED_FOLDER
+from mnemoscope.models.generator import BUNDLED, BUNDLED_FOLDER, RECORD_FILE
 from mnemoscope.models.lidm import load_lidm
 from mnemoscope.models.lvdm import load_lvdm
 from mnemoscope.models.phantom_ef import SLOWEST_BEAT_S, measure_ef
@@ -49,8 +50,12 @@ import matplotlib.pyplot as plt
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "results" / "generator.md"
 RECIPES = Path(__file__).parent / "recipes"
-STEPS = 12
-EF_LENGTHS = {16: 100, 64: 100, 128: 40}
+STEPS = 8
+EF_LENGTHS = {16: 100, 64: 80, 128: 40}
+GUIDANCES = (1.0, 1.5, 2.0, 2.5, 3.0)
+CHOOSING = 48
+COMPARED = 32
+TIMED = 4
 FRAMES_PER_CLIP = 4
 AUDITED = 200
 AUDITED_FRAMES = 32
@@ -84,6 +89,7 @@ class Bench:
         self.vae = load_vae(BUNDLED)
         self.lidm, self.image_record = load_lidm(BUNDLED)
         self.lvdm, self.video_record = load_lvdm(BUNDLED)
+        self.guidance = self.video_record.guidance
 
     def kept(self, name: str, measure: Callable[[], Figures]) -> Figures:
         """What ``measure`` found, now or in an earlier call."""
@@ -102,10 +108,10 @@ class Bench:
         ]
         return np.concatenate(blocks)
 
-    def clips(self, ef: np.ndarray, how: VideoSampling) -> np.ndarray:
-        """Standardised latents of new clips of drawn frames."""
+    def clips(self, ef: np.ndarray, how: VideoSampling, shown: np.ndarray | None = None) -> np.ndarray:
+        """Standardised latents of new clips, of drawn frames unless some are given."""
         ids = [f"CLIP{i:06d}" for i in range(len(ef))]
-        shown, blocks = self.frames(len(ef)), []
+        shown, blocks = self.frames(len(ef)) if shown is None else shown, []
         for i in range(0, len(ef), 8):
             part = slice(i, i + 8)
             blocks.append(
@@ -173,6 +179,17 @@ def labels_at(bench: Bench, n_frames: int, count: int, how: VideoSampling) -> Fi
     return of_labels(ef, bench.measured_ef(clips))
 
 
+def labels_of_guidance(bench: Bench) -> Figures:
+    """Labels of clips that show a frame of a val patient, over the weight of the EF."""
+    rows, ef, found = bench.store.of_split("val").iloc[:CHOOSING], uniform_ef(CHOOSING), []
+    shown = bench.image_record.scaling.apply(bench.store.frames(rows["first_frame"].to_numpy()), "standard")
+    for guidance in GUIDANCES:
+        clips = bench.clips(ef, VideoSampling(n_frames=24, steps=STEPS, guidance=guidance), shown)
+        labels = of_labels(ef, bench.measured_ef(clips))
+        found.append({"guidance": guidance} | {name: labels[name] for name in ("r2", "mae", "slope")})
+    return {"rows": found, "chosen": min(found, key=lambda row: row["mae"])["guidance"]}
+
+
 def real_labels(bench: Bench) -> Figures:
     """The reader's own error: true EF of holdout clips against EF read off their decoded latents."""
     rows = bench.store.of_split("holdout").iloc[:100]
@@ -221,17 +238,19 @@ def image_quality(bench: Bench) -> Figures:
 
 
 def video_quality(bench: Bench) -> Figures:
-    """Label fidelity, frames and seconds a 64-frame video, over samplers and steps."""
+    """Labels and frames of clips of one window, and seconds a 64-frame video, over samplers and steps."""
     reid, rows = bench.reid(), []
     holdout = spaces(bench, reid, sets_of_frames(bench)["holdout"])
+    ef = uniform_ef(COMPARED)
     for sampler, steps in VIDEO_SAMPLERS:
-        ef = uniform_ef(32)
-        started = time.perf_counter()
-        clips = bench.clips(ef, VideoSampling(n_frames=64, sampler=sampler, steps=steps))
-        seconds = (time.perf_counter() - started) / len(ef)
+        how = VideoSampling(n_frames=24, sampler=sampler, steps=steps, guidance=bench.guidance)
+        clips = bench.clips(ef, how)
         labels = of_labels(ef, bench.measured_ef(clips))
         frames = spaces(bench, reid, clips[:, ::2].reshape(-1, *clips.shape[2:]))
         distance = {name: frechet_distance(x, holdout[name]) for name, x in frames.items()}
+        started = time.perf_counter()
+        bench.clips(ef[:TIMED], replace(how, n_frames=64))
+        seconds = (time.perf_counter() - started) / TIMED
         rows.append(
             {"sampler": sampler, "steps": steps, "seconds": seconds, "r2": labels["r2"], "mae": labels["mae"]}
             | distance
@@ -245,8 +264,8 @@ def joint_quality(bench: Bench) -> Figures:
     holdout = spaces(bench, reid, sets_of_frames(bench)["holdout"])
     head = reid.network.search_head()
     for share in IMAGE_SHARES:
-        ef = uniform_ef(32)
-        clips = bench.clips(ef, VideoSampling(n_frames=24, steps=24, image_share=share))
+        ef = uniform_ef(COMPARED)
+        clips = bench.clips(ef, VideoSampling(n_frames=24, steps=16, image_share=share, guidance=bench.guidance))
         flat = clips.reshape(-1, *clips.shape[2:])
         x = spaces(bench, reid, flat)
         features = x["reid"].reshape(len(clips), clips.shape[1], -1)
@@ -282,14 +301,19 @@ def bundle(out: Path) -> None:
             weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
             save_file({name: value.half() for name, value in load_file(weights).items()}, weights)
             shutil.copy(made / "training" / "log.csv", folder / "log.csv")
-            shutil.copy(RECIPES / f"{kind}.yaml", folder / "training.yaml")
+            shutil.copy(RECIPES / f"{kind}-even.yaml", folder / "training.yaml")
+    bench = Bench(out)
+    chosen = bench.kept("guidance", lambda: labels_of_guidance(bench))["chosen"]
+    record = BUNDLED_FOLDER / "lvdm" / RECORD_FILE
+    write_json(record, read_json(record) | {"guidance": chosen})
 
 
 def montage(bench: Bench) -> None:
     """A moving picture: real holdout clips above, generated ones of EF 20, 40, 60, 80 below."""
     rows = bench.store.of_split("holdout").iloc[2:10:2]
     real = [bench.vae.decode(latents)[:24] for _, latents in bench.store.clips_of(rows)]
-    made = [bench.decoded(c) for c in bench.clips(np.array([20.0, 40.0, 60.0, 80.0]), VideoSampling(n_frames=24))]
+    how = VideoSampling(n_frames=24, steps=STEPS, guidance=bench.guidance)
+    made = [bench.decoded(c) for c in bench.clips(np.array([20.0, 40.0, 60.0, 80.0]), how)]
     gap = np.full((24, 6, 4 * 112), 255, dtype=np.uint8)
     film = np.concatenate([np.concatenate(real, axis=2), gap, np.concatenate(made, axis=2)], axis=1)
     pictures = [Image.fromarray(frame).resize((frame.shape[1] * 3 // 2, frame.shape[0] * 3 // 2)) for frame in film]
@@ -362,19 +386,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-COMMANDS = """mnemoscope phantom runs/generator/clips --view a4c --patients 600 --clips-per-patient 2 --frames 32 \\
-  --fps 12 --val-share 0.08 --holdout-share 0.22 --seed 40
-mnemoscope encode runs/generator/clips --out runs/generator/latents
+COMMANDS = """cohort="--view a4c --patients 600 --clips-per-patient 2 --frames 32 --fps 12 --val-share 0.08 \\
+  --holdout-share 0.22 --seed 40"
+mnemoscope phantom runs/generator/clips $cohort                   # EF as in a clinic
+mnemoscope phantom runs/even/clips $cohort --ef-spread even       # the same patients, EF evenly over 9-91 %
+for name in generator even; do mnemoscope encode runs/$name/clips --out runs/$name/latents; done
 for model in lidm lvdm; do
   mnemoscope train $model --store runs/generator/latents --out runs/generator/$model \\
     --config benchmarks/recipes/$model.yaml
+  mnemoscope train $model --store runs/even/latents --out runs/even/$model \\
+    --config benchmarks/recipes/$model-even.yaml                  # starts from the first
 done
-python -m benchmarks.generator --out runs/generator --bundle"""
+python -m benchmarks.generator --out runs/even --bundle"""
 
 
 def page(bench: Bench) -> str:
     """The page, from what was measured."""
-    how = VideoSampling(steps=STEPS)
+    chosen = bench.kept("guidance", lambda: labels_of_guidance(bench))
+    how = VideoSampling(steps=STEPS, guidance=bench.guidance)
     labels = {
         n: bench.kept(f"labels-{n}", lambda n=n, count=count: labels_at(bench, n, count, how))
         for n, count in EF_LENGTHS.items()
@@ -422,9 +451,9 @@ Written by `python -m benchmarks.generator`, on {torch.get_num_threads()} cores 
         platform.machine()
     }, no accelerator). An
 image model (LIDM) and a video model (LVDM) over the latents of the bundled VAE, trained on one phantom cohort (apical
-four-chamber, seed 40: 420 train patients with two clips of 32 frames at 12 frames per second); holdout are
-patients that no model saw. Sizes: VAE {size["vae"]:.1f} MB, LIDM {size["lidm"]:.1f} MB, LVDM {
-        size["lvdm"]:.1f} MB. The VAE's own figures are in
+four-chamber, seed 40: 420 train patients with two clips of 32 frames at 12 frames per second), first with EF as in a
+clinic, then with EF spread evenly over 9–91 %; holdout are patients that no model saw. Sizes: VAE {
+        size["vae"]:.1f} MB, LIDM {size["lidm"]:.1f} MB, LVDM {size["lvdm"]:.1f} MB. The VAE's own figures are in
 [vae.md](vae.md).
 
 ![Real clips above, generated ones of EF 20, 40, 60 and 80 % below](../images/generated.gif)
@@ -434,7 +463,8 @@ patients that no model saw. Sizes: VAE {size["vae"]:.1f} MB, LIDM {size["lidm"]:
 {table(["target", "asked", "measured", "met"], targets)}
 
 EF is drawn evenly from 10 to 90 % and read off the decoded frames; clips are made in {STEPS} steps of DPM-Solver++ from
-frames that the image model drew. Train EF ends at 80 %. On real holdout clips the reader itself has R² {
+frames that the image model drew, with a guidance of {
+        bench.guidance:g}, which val patients chose. On real holdout clips the reader itself has R² {
         reader["r2"]:.3f} and
 MAE {reader["mae"]:.2f}. Clips of 64 and 128 frames are made of overlapping windows of {
         bench.video_record.window_frames
@@ -471,9 +501,26 @@ Fréchet distance of {images["n"]} frames to as many holdout frames (four a clip
         )
     }
 
-## Videos of 64 frames
+## Guidance
 
-Labels and frames of 32 videos; the frames that they show were drawn in 25 steps, whose time is in the seconds.
+Labels of {
+        CHOOSING
+    } clips that show a frame of a val patient, over the weight of the EF; the smallest MAE is the bundled
+model's default.
+
+{
+        table(
+            ["guidance", "R²", "MAE", "slope"],
+            [[f"{r['guidance']:g}", f"{r['r2']:.3f}", f"{r['mae']:.2f}", f"{r['slope']:.2f}"] for r in chosen["rows"]],
+        )
+    }
+
+## Videos
+
+Labels and frames of {COMPARED} videos of 24 frames, one window; seconds of one of {
+        TIMED
+    } videos of 64 frames. The frames that
+they show were drawn in 25 steps, whose time is in the seconds.
 
 {
         table(
@@ -546,7 +593,7 @@ other work on two shared cores. Recipe and log lie beside the weights (`training
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/generator"))
+    parser.add_argument("--out", type=Path, default=Path("runs/even"))
     parser.add_argument("--bundle", action="store_true")
     given = parser.parse_args()
     if given.bundle:

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from click.testing import Result
 
 import mnemoscope
-from mnemoscope.core.files import read_json
+from mnemoscope.core.files import read_json, write_json
 from mnemoscope.data.layouts import read_layout
 from mnemoscope.data.manifest import validate
 from mnemoscope.data.transform import FrameTransform
@@ -187,6 +188,21 @@ def test_every_setting_of_videos_reaches_its_consumer(
     ef = np.concatenate([c["ef"] for c in clips])
     assert ((ef >= 90) & (ef <= 95)).all()
     np.testing.assert_array_equal(LatentStore(tmp_path / "latents").clips["ef"], ef)
+
+
+def test_the_models_own_guidance_counts_where_none_is_asked_for(
+    call: Call, models: Models, videos: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "lvdm"
+    shutil.copytree(models.lvdm, own)
+    record = read_json(own / "generator.json")
+    write_json(own / "generator.json", record | {"guidance": 4.0})
+    words = [*video_words(models, tmp_path / "out"), "--lvdm", own, "--latents-only"]
+    assert call(*words).exit_code == 0
+    asked = [*video_words(models, tmp_path / "asked"), "--guidance", 4, "--latents-only"]
+    assert call(*asked).exit_code == 0
+    np.testing.assert_array_equal(latents(tmp_path / "out"), latents(tmp_path / "asked"))
+    assert not np.allclose(latents(tmp_path / "out"), latents(videos), **STORED)
 
 
 def test_latents_alone_need_no_vae(call: Call, models: Models, videos: Path, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ class VideosConfig(Config):
         sampler: of the videos: ddpm, ddim or dpm++ (fewest steps).
         steps: reverse steps of the videos.
         frame_steps: reverse steps of the shown frames (dpm++).
-        guidance: weight of the EF; 1 is the model itself.
+        guidance: weight of the EF, 1 being the model itself; none takes what the model's record says.
         merge: how windows are joined: blend, or paper (the first whole, of later ones what is new).
         image_share: share of steps in which the image model predicts the clip's frames (JVID).
         mixing: how these steps are chosen.
@@ -104,7 +104,7 @@ class VideosConfig(Config):
     sampler: Sampler = "dpm++"
     steps: int = Field(25, ge=1, le=1000)
     frame_steps: int = Field(25, ge=1, le=1000)
-    guidance: float = 1.0
+    guidance: float | None = None
     merge: Merge = "blend"
     image_share: float = Field(0.0, ge=0, le=1)
     mixing: Mixing = "periodic"
@@ -166,7 +166,7 @@ def sample_videos(*, out: Path | str, config: VideosConfig, progress: Progress =
         n_frames=config.frames,
         sampler=config.sampler,
         steps=config.steps,
-        guidance=config.guidance,
+        guidance=record.guidance if config.guidance is None else config.guidance,
         merge=config.merge,
         image_share=config.image_share,
         mixing=config.mixing,

@@ -41,6 +41,7 @@ class GeneratorRecord:
         motion_std: the video model's clips are their shown frame plus motion times this; None: they are latents as they
             are.
         ef_quantiles: EF of the train clips at 0, 5, … 100 %, in percent; () for images.
+        guidance: weight of the EF that sampling uses where none is asked for; 1 is the model itself.
     """
 
     kind: Kind
@@ -54,6 +55,7 @@ class GeneratorRecord:
     window_frames: int | None = None
     motion_std: float | None = None
     ef_quantiles: tuple[float, ...] = ()
+    guidance: float = 1.0
 
     def require_store(self, store: LatentStore, *, what: str) -> None:
         """Refuses latents that the network cannot read.
