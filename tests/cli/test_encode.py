@@ -66,6 +66,24 @@ def test_several_folders_become_one_store_from_python(tmp_path: Path) -> None:
         mnemoscope.encode(tmp_path / "a", out=tmp_path / "store", config=config)
 
 
+def test_a_folder_whose_table_says_no_view_gets_one(call: Call, tmp_path: Path) -> None:
+    write_clip(tmp_path / "a" / "one.avi", 1)
+    write_clip(tmp_path / "b" / "two.avi", 2)
+    write_clip(tmp_path / "b" / "three.avi", 3)
+    (tmp_path / "b" / "table.csv").write_text("file,view\ntwo.avi,PSAX\nthree.avi,\n")
+    config = mnemoscope.EncodeConfig(space="image", split="train", views={"a": "A4C", "b": "PLAX"})
+    store = mnemoscope.encode(tmp_path / "a", tmp_path / "b", out=tmp_path / "store", config=config)
+    assert dict(zip(store.clips["clip_id"], store.clips["view"], strict=True)) == {
+        "one": "A4C",
+        "two": "PSAX",
+        "three": "PLAX",
+    }
+    words = ["encode", tmp_path / "a", "--out", tmp_path / "other", "--set", "views.c=A4C", *IMAGE]
+    done = call(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--set views.c: expected the name of a folder that is encoded (a)" in done.stderr
+
+
 def test_a_broken_clip_ends_with_2_and_its_name_and_the_rest_is_kept(call: Call, tmp_path: Path) -> None:
     write_clip(tmp_path / "a" / "one.avi", 1)
     (tmp_path / "a" / "two.avi").write_bytes(b"no video")

@@ -1,5 +1,6 @@
 """``mnemoscope encode``: clips → latent store."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,7 @@ from pydantic import Field
 
 from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.config import Config
-from mnemoscope.core.errors import OutputConflict
+from mnemoscope.core.errors import ConfigError, OutputConflict
 from mnemoscope.core.files import read_json, value_fingerprint, write_json
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import input_folder
@@ -39,6 +40,7 @@ class EncodeConfig(Config):
         layout: of the folders.
         table: the table beside the clips and the meaning of its columns.
         split: puts every clip into this split.
+        views: the view of the clips of a folder whose table says none, by the folder's name.
         val_share: share of patients drawn for val where the data give no splits.
         holdout_share: share of patients drawn for holdout where the data give no splits.
         seed: of splits and posterior samples.
@@ -55,6 +57,7 @@ class EncodeConfig(Config):
     layout: str = "auto"
     table: TableColumns = TableColumns()
     split: str | None = None
+    views: dict[str, str] = Field(default_factory=dict)
     val_share: float = 0.15
     holdout_share: float = 0.2
     seed: int = 0
@@ -116,11 +119,24 @@ def encode(
 
 
 def _manifest(folders: list[Path], config: EncodeConfig) -> Manifest:
+    unknown = config.views.keys() - {folder.name for folder in folders}
+    if unknown:
+        raise ConfigError(
+            f"--set views.{min(unknown)}: expected the name of a folder that is encoded "
+            f"({', '.join(folder.name for folder in folders)})"
+        )
     shares = SplitShares(val=config.val_share, holdout=config.holdout_share, seed=config.seed)
     return concat_manifests(
-        read_layout(folder, layout=config.layout, table=config.table, split=config.split, shares=shares)
+        _with_view(
+            read_layout(folder, layout=config.layout, table=config.table, split=config.split, shares=shares),
+            config.views.get(folder.name),
+        )
         for folder in folders
     )
+
+
+def _with_view(manifest: Manifest, view: str | None) -> Manifest:
+    return manifest if view is None else replace(manifest, clips=manifest.clips.fillna({"view": view}))
 
 
 def _claim(out: Path, plan: str) -> None:
