@@ -13,12 +13,12 @@ def test_the_page_of_a_finished_audit_is_written_again(call: Call, clips: Path, 
     )
     assert isinstance(result, AuditResult)
     first = (run / "report.html").read_text()
-    assert first.count("data:image/png") >= 2 * tiny_audit.N_SYNTHETIC
+    assert first.count("data:image/webp") >= tiny_audit.N_SYNTHETIC
     (run / "report.html").unlink()
     done = call("report", run)
     assert (done.exit_code, done.stdout, done.stderr) == (0, f"{run / 'report.html'}\n", "")
     second = (run / "report.html").read_text()
-    assert second.count("data:image/png") == first.count("data:image/png")
+    assert second.count("data:image/webp") == first.count("data:image/webp")
     (run / "report.html").unlink()
     assert mnemoscope.report(str(run)) == run / "report.html"
     assert (run / "report.html").read_text() == second

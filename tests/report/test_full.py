@@ -10,16 +10,16 @@ import pytest
 
 from mnemoscope.core.types import AuditResult, Curve, Estimate, RarefactionCurve, rungs
 from mnemoscope.report import words
-from mnemoscope.report.page import PairPicture
+from mnemoscope.report.material import Pair
 from tests.report import full
 from tests.report.test_page import Reader, pair, written
 
 SAYERS = (words.count, words.decimal, words.tenths, words.percent, words.points, words.p_value, words.leaf)
 
 
-def pairs() -> list[PairPicture]:
+def pairs() -> list[Pair]:
     top = full.samples().sort_values("p_max", ascending=False).head(10)
-    return [pair(row.p_max, name=row.clip_id) for row in top.itertuples()]
+    return [replace(pair(row.p_max, name=row.clip_id), ssim=row.ssim) for row in top.itertuples() if row.ssim == row.ssim]
 
 
 def shown(out: Path, result: AuditResult) -> str:
@@ -77,10 +77,12 @@ def test_every_number_of_the_result_is_in_the_page(text: str) -> None:
 
 def rows() -> Iterator[str]:
     """What stands side by side in the page."""
-    yield "732 of 10,000 7.3 %, 95 % interval 6.8 to 7.8 % +2.3 points against strangers"
+    yield "732 of 10,000 +2.3 points over strangers, 95 % interval +1.1 to +3.4 points"
+    yield "Rate 7.3 % 6.8 to 7.8 %"
     yield "Smallest leak that would be noticed 2.7 % of the set"
     yield "2,411 of 7,465 0.82 times what strangers reach, 95 % interval 0.776 to 0.858"
-    yield "Patients the generator learned 42.2 % of training patients 95 % interval 38.6 to 45.8 %"
+    yield "Videos that leap between frames 11.5 % of 200 95 % interval 7.4 to 15.6 %"
+    yield "copies noticed: at worst 63.6 %, 95 % interval 59.1 to 68.1 % (shift)"
     yield "Threshold tau (logit) 6.004 5.941 to 6.087"
     yield "Nearer to train than to holdout 87.6 % 86.9 to 88.3 % Without copying 85.4 % would be"
     yield "p-value 0.032"
@@ -152,7 +154,7 @@ def test_every_link_of_the_contents_leads_somewhere(html: str) -> None:
     tags = Reader(html).tags
     ids = {attributes.get("id") for _, attributes in tags}
     links = [str(attributes["href"]) for tag, attributes in tags if tag == "a"]
-    assert len(links) == 9
+    assert len(links) == 12
     assert {link.removeprefix("#") for link in links} <= ids
 
 
@@ -186,7 +188,6 @@ def test_whatever_is_null_says_so_with_its_reason(tmp_path: Path) -> None:
     detail = text[text.index("How close the clips are") :]
     for reason in result.absent.values():
         assert re.search(rf"not measured[ :]+(the reason of \S+; )*{re.escape(reason)}\b", detail), reason
-    assert "Patients the generator learned" not in text
     assert "ratio to strangers not measured: the reason of recall.matched" in text
 
 
@@ -200,7 +201,8 @@ def test_an_audit_that_notices_nothing_says_none_and_not_zero(tmp_path: Path) ->
     result = full.result()
     power = {name: replace(rung, minimum_detectable_share=None) for name, rung in rungs(result.power).items()}
     text = Reader(shown(tmp_path, replace(result, power=power | {"minimum_detectable_share": None}))).text
-    assert "Smallest leak that would be noticed none Even a set of nothing but changed copies" in text
+    assert "Smallest leak that would be noticed none copies noticed: at worst 63.6 %" in text
+    assert "Not even a set of nothing but changed copies would be noticed." in text
     assert "of all changes in equal parts it is none: even a set of nothing else" in text
 
 

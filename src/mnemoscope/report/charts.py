@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from mnemoscope.audit.verdict import Limits
 from mnemoscope.core.types import AuditResult, Consistency, Privacy, Recall, RungPower
@@ -14,10 +15,15 @@ from mnemoscope.report.pictures import svg
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure in the page, and the same said in words."""
+    """A figure in the page, and the same said in words.
+
+    ``axis`` maps values to the drawing: the value at the left and at the right end of the first panel, and where in the
+    drawing these ends are; None where nothing in it moves.
+    """
 
     image: Markup
     alt: str
+    axis: tuple[float, float, float, float] | None = None
 
 
 def histogram(samples: pd.DataFrame, holdout: pd.DataFrame, privacy: Privacy | None) -> Chart | None:
@@ -28,7 +34,8 @@ def histogram(samples: pd.DataFrame, holdout: pd.DataFrame, privacy: Privacy | N
     alt = f"Two histograms. {_described(holdout, 'real holdout')} {_described(samples, 'synthetic')}"
     if privacy:
         alt += f" The threshold tau is {words.decimal(privacy.tau)}."
-    return Chart(svg(figure, name="histogram"), alt)
+    image = svg(figure, name="histogram")
+    return Chart(image, alt, _axis(figure))
 
 
 def hits(samples: pd.DataFrame, result: AuditResult) -> Chart | None:
@@ -79,6 +86,14 @@ def lags(found: Consistency | None) -> Chart | None:
     ends = (f"{name} {words.decimal(curve.median[-1])}" for name, curve in curves.items() if curve.median)
     alt = f"Median similarity of the last frame to the first: {', '.join(ends)}."
     return Chart(svg(figures.lag_curves(found), name="lags"), alt)
+
+
+def _axis(figure: Figure) -> tuple[float, float, float, float]:
+    """Ends of the first panel's axis, in its values and in points of the drawing (72 to the inch)."""
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    left, right = (axes.transData.transform((value, 0.0))[0] * 72.0 / figure.dpi for value in (low, high))
+    return float(low), float(high), float(left), float(right)
 
 
 def _described(frame: pd.DataFrame, name: str) -> str:

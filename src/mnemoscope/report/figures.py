@@ -13,6 +13,7 @@ from mnemoscope.core.types import Consistency, Curve, Estimate, RarefactionCurve
 
 INK = "#1c2733"
 QUIET = "#4d5b69"
+LIVE_TAU = "live-tau"
 FAINT = "#c9d1d9"
 HOLDOUT = "#3b6ea5"
 SYNTHETIC = "#b3470d"
@@ -54,6 +55,8 @@ def similarity_histogram(p_max_holdout: ArrayLike, p_max_synthetic: ArrayLike, *
     _outlines(panels[0], sets, edges, title="all clips" if beyond else "")
     if tau is not None:
         _mark(panels[0], tau, f"tau = {tau:.3f}")
+        # A second line, which the page moves when its reader tries another threshold.
+        panels[0].axvline(tau, color=SYNTHETIC, linewidth=1.4, linestyle=(0, (1, 2)), gid=LIVE_TAU)
     if tau is not None and beyond:
         tail = np.linspace(tau, edges[-1], _TAIL_BINS + 1)
         _outlines(panels[1], sets, tail, title="above tau, enlarged (log scale)")

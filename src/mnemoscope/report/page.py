@@ -1,59 +1,34 @@
 """Page: an audit as one HTML file that opens from disk, says first whether the set may leave, and asks no network."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import base64
+import hashlib
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from jaxtyping import UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from mnemoscope.audit.manifold import coverage_expectation
 from mnemoscope.audit.verdict import Limits
-from mnemoscope.core.files import write_text
+from mnemoscope.core.files import value_fingerprint, write_text
 from mnemoscope.core.types import AuditResult, Privacy, rungs
 from mnemoscope.report import charts, figures, tables, words
-from mnemoscope.report.pictures import png_uri
+from mnemoscope.report.cards import first_cards
+from mnemoscope.report.live import data_block, map_points, percentiles
+from mnemoscope.report.material import Material
 
 REPORT_FILE = "report.html"
-_MOST_PAIRS = 10
 _MOST_PATIENTS = 20
+_SCRIPTS = ("privacy.js", "pairs.js", "map.js")
 
 
-@dataclass(frozen=True)
-class PairPicture:
-    """A synthetic frame beside the train frame it is closest to; gray (H, W) or RGB (H, W, 3), uint8."""
-
-    synthetic: UInt8[np.ndarray, "H W *color"]
-    train: UInt8[np.ndarray, "H W *color"]
-    synthetic_clip_id: str
-    train_clip_id: str
-    train_patient_id: str
-    similarity: float
-    flagged: bool
-
-
-def write_report(
-    *,
-    result: AuditResult,
-    samples: pd.DataFrame,
-    holdout: pd.DataFrame,
-    patients: pd.DataFrame,
-    pairs: Sequence[PairPicture],
-    run_record: Mapping[str, Any],
-    out: Path,
-) -> Path:
+def write_report(material: Material, *, out: Path) -> Path:
     """Writes ``report.html``: verdict, key figures, evidence, and the record of the run.
 
     Args:
-        result: the audit's numbers.
-        samples: one row per synthetic clip, as in ``samples.parquet``.
-        holdout: the same columns, one row per holdout clip.
-        patients: the ledger, as in ``patients.parquet``.
-        pairs: pictures of nearest pairs; the ten most similar are shown.
-        run_record: the content of ``run.json``.
+        material: what the page is made of; :func:`mnemoscope.report.redact.redacted` makes it fit to leave the house.
         out: a folder, which then holds ``report.html``, or the ``.html`` file to write.
 
     Returns:
@@ -61,45 +36,67 @@ def write_report(
 
     Raises:
         InputError: if a table lacks a column.
-        DegenerateValues: if a picture is not a uint8 frame.
         OutOfSpace: if the disk is full; an older report stays as it was.
     """
-    tables.require_columns(samples, tables.SAMPLE_COLUMNS, name="samples")
-    tables.require_columns(holdout, tables.SAMPLE_COLUMNS, name="holdout")
-    tables.require_columns(patients, tables.PATIENT_COLUMNS, name="patients")
+    for name, columns in (("samples", tables.SAMPLE_COLUMNS), ("holdout", tables.SAMPLE_COLUMNS)):
+        tables.require_columns(getattr(material, name), columns, name=name)
+    tables.require_columns(material.patients, tables.PATIENT_COLUMNS, name="patients")
     path = out if out.suffix == ".html" else out / REPORT_FILE
-    page = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            result=result,
-            answer=words.ANSWERS[result.verdict.status],
-            untested=words.untested(result),
-            expected_flagged=_expected_flagged(result.privacy, len(samples)),
-            leaked_patients=int(patients["leaked"].sum()),
-            patients_total=len(patients),
-            limits=Limits(),
-            levels=figures.levels(rungs(result.power)),
-            expected_coverage=_expected_coverage(result),
-            rungs=rungs(result.power),
-            histogram=charts.histogram(samples, holdout, result.privacy),
-            hits=charts.hits(samples, result),
-            ladder=charts.ladder(rungs(result.power)),
-            reach=charts.reach(result.recall),
-            lags=charts.lags(result.consistency),
-            ssim=tables.similarity_of_pictures(samples),
-            pairs=sorted(pairs, key=lambda pair: -pair.similarity)[:_MOST_PAIRS],
-            exposed=tables.most_exposed(patients, most=_MOST_PATIENTS),
-            record=run_record,
-            stages=tables.stages(run_record),
-        )
-    )
+    page = _environment(material.redacted).get_template("report.html.j2").render(_shown(material))
     # A file name that is no text becomes visible escapes; it must not stop the report.
     write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))
     return path
 
 
-def _environment() -> Environment:
+def _shown(material: Material) -> dict[str, Any]:
+    """What the template speaks of."""
+    result, samples = material.result, material.samples
+    found, script = rungs(result.power), _script()
+    drawn = {} if material.redacted else {"hits": charts.hits(samples, result)}
+    return {
+        "material": material,
+        "result": result,
+        "answer": words.ANSWERS[result.verdict.status],
+        "untested": words.untested(result),
+        "cards": first_cards(result, len(samples)),
+        "expected_flagged": _expected_flagged(result.privacy, len(samples)),
+        "leaked_patients": int(material.patients["leaked"].sum()),
+        "patients_total": result.sets["train"].patients if material.redacted else len(material.patients),
+        "limits": Limits(),
+        "levels": figures.levels(found),
+        "expected_coverage": _expected_coverage(result),
+        "rungs": found,
+        "histogram": charts.histogram(samples, material.holdout, result.privacy),
+        "hits": drawn.get("hits"),
+        "ladder": charts.ladder(found),
+        "reach": charts.reach(result.recall),
+        "lags": charts.lags(result.consistency),
+        "exposed": tables.most_exposed(material.patients, most=_MOST_PATIENTS),
+        "record": material.record,
+        "stages": tables.stages(material.record),
+        "script": script,
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "data": data_block(_data(material)),
+    }
+
+
+def _data(material: Material) -> dict[str, Any]:
+    """What the scripts read."""
+    scores = sorted(zip(material.samples["clip_id"].astype(str), material.samples["p_max"].astype(str), strict=True))
+    return {
+        # Decisions are kept in the browser under this name: another audit's are not taken for this one's.
+        "audit": value_fingerprint(scores),
+        "percentiles": percentiles(material),
+        "map": map_points(material),
+    }
+
+
+def _script() -> Markup:
+    folder = files("mnemoscope.report").joinpath("templates")
+    return Markup("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS))
+
+
+def _environment(redacted: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("mnemoscope.report"),
         autoescape=True,
@@ -108,10 +105,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    numbers = (words.count, words.decimal, words.tenths, words.percent, words.points, words.p_value)
-    names = (words.plain, words.level, words.why, words.moment, words.flat, words.leaf, png_uri)
+    counted: Callable[[int | None], str] = words.suppressed_count if redacted else words.count
+    numbers = (words.decimal, words.tenths, words.percent, words.points, words.p_value)
+    names = (words.plain, words.level, words.why, words.moment, words.flat, words.leaf, words.sentence)
     others = (words.middle, words.is_estimate, words.span, words.interval, *names)
-    said = {function.__name__: function for function in (*numbers, *others)}
+    said = {function.__name__: function for function in (*numbers, *others)} | {"count": counted}
     environment.filters |= said
     environment.globals |= said | {"RUNGS": words.RUNGS, "HEADS": words.HEADS, "PROBES": words.PROBES}
     return environment

@@ -14,6 +14,7 @@ NOT_MEASURED = "not measured"
 NO_REASON = "the audit gives no reason"
 NOT_AVAILABLE = "not available"
 MINUS = "−"
+FEWEST = 5
 NBSP = "\u00a0"
 
 
@@ -104,6 +105,11 @@ def count(value: int | None) -> str:
     return _said(value, lambda x: _signed(f"{x:,.0f}"))
 
 
+def suppressed_count(value: int | None) -> str:
+    """A whole number for a page that leaves the house: one to four are said to be under five."""
+    return "under 5" if value is not None and 0 < value < FEWEST else count(value)
+
+
 def decimal(value: float | None, digits: int = 3) -> str:
     """A number with a fixed number of decimals: 0.998."""
     return _said(value, lambda x: _signed(f"{x:,.{digits}f}"))
@@ -171,6 +177,14 @@ def interval(estimate: Estimate | None, said: Callable[[float | None], str]) -> 
 def moment(text: str | None) -> str:
     """A time of the run record, to the minute: 2026-11-23 06:40 UTC."""
     return "not recorded" if text is None else f"{text[:16].replace('T', ' ')} UTC"
+
+
+def sentence(text: str) -> tuple[str, str]:
+    """A reason as its plain sentence and the numbers behind it, which follow a semicolon or a last bracket."""
+    plain_part, mark, numbers = text.partition("; ")
+    if not mark and text.endswith(")") and " (" in text:
+        plain_part, _, numbers = text[:-1].rpartition(" (")
+    return plain_part[:1].upper() + plain_part[1:] + ("" if plain_part.endswith(".") else "."), numbers
 
 
 def yes_no(value: object) -> str:

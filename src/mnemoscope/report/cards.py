@@ -1,0 +1,119 @@
+"""Cards: the five figures of the first screen, each with its interval, what it means, and which direction is good."""
+
+from dataclasses import dataclass
+
+from mnemoscope.audit.verdict import Limits
+from mnemoscope.core.types import AuditResult, RungPower, rungs
+from mnemoscope.report.words import NOT_MEASURED, count, decimal, interval, percent, plain, points, why
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure. ``good`` says which direction is good; an unmeasured one says why in ``meaning``."""
+
+    title: str
+    value: str
+    of: str
+    interval: str
+    meaning: str
+    good: str
+
+
+def first_cards(result: AuditResult, clips: int) -> list[Card]:
+    """The five: leaks, hearing, learning, holding together, and the instrument.
+
+    Args:
+        result: the audit's numbers.
+        clips: synthetic clips that were looked at.
+    """
+    return [_leaks(result, clips), _hearing(result), _learning(result), _holding(result), _instrument(result)]
+
+
+def _missing(title: str, result: AuditResult, stage: str, without: str) -> Card:
+    return Card(title, NOT_MEASURED, "", "", f"{why(result.absent, stage)}.", without)
+
+
+def _leaks(result: AuditResult, clips: int) -> Card:
+    title, found = "Clips too close to a real patient", result.privacy
+    if found is None:
+        return _missing(title, result, "privacy", "Without it nothing is known about leaks.")
+    return Card(
+        title,
+        count(found.flagged),
+        f"of {count(clips)}",
+        f"{points(found.excess_rate.value)} over strangers, {interval(found.excess_rate, points)}",
+        f"Closer than {found.percentile:g} % of strangers are. So many strangers would bring about "
+        f"{count(round(clips * (1 - found.percentile / 100)))}.",
+        "Lower is better; far below 0 points, the clips only differ from real ones.",
+    )
+
+
+def _hearing(result: AuditResult) -> Card:
+    title, found = "Smallest leak that would be noticed", rungs(result.power)
+    if not found or result.power is None:
+        return _missing(title, result, "power", "Without it, silence says little.")
+    name, weakest = _weakest(found)
+    share = result.power.get("minimum_detectable_share")
+    value = "none" if not isinstance(share, float) else percent(share)
+    return Card(
+        title,
+        value,
+        "" if value == "none" else "of the set",
+        f"copies noticed: at worst {percent(weakest.tpr.value)}, {interval(weakest.tpr, percent)} ({plain(name)})",
+        "So many changed copies would show, four times in five; fewer may be there unseen."
+        if value != "none"
+        else "Not even a set of nothing but changed copies would be noticed.",
+        "Lower is better: silence counts only from an audit that hears.",
+    )
+
+
+def _weakest(found: dict[str, RungPower]) -> tuple[str, RungPower]:
+    """The rung of which fewest copies are noticed, among those that the verdict asks for."""
+    asked = {name: rung for name, rung in found.items() if name in Limits().must_notice}
+    return min((asked or found).items(), key=lambda item: (item[1].tpr.low, item[0]))
+
+
+def _learning(result: AuditResult) -> Card:
+    title, found, train = "Training clips reached (“learned”)", result.recall, result.sets.get("train")
+    if found is None or train is None:
+        return _missing(title, result, "recall", "Nothing is known about whom the set leaves out.")
+    matched = found.matched
+    return Card(
+        title,
+        count(found.learned),
+        f"of {count(train.clips)}",
+        f"{decimal(matched.ratio.value, 2)} times what strangers reach, {interval(matched.ratio, decimal)}"
+        if matched
+        else f"ratio to strangers {NOT_MEASURED}: {why(result.absent, 'recall.matched')}",
+        f"{percent(found.learned_share)} of the training clips are nearest to a synthetic clip; the ratio compares "
+        f"equal numbers.",
+        "A ratio of 1 is as broad as new real clips; lower leaves patients out.",
+    )
+
+
+def _holding(result: AuditResult) -> Card:
+    title, found = "Videos that leap between frames", result.consistency
+    if found is None:
+        return _missing(title, result, "consistency", "Whether videos hold together is unknown.")
+    return Card(
+        title,
+        percent(found.jumping.value),
+        f"of {count(found.clips.get('synthetic'))}",
+        interval(found.jumping, percent),
+        f"They move further from frame to frame than 95 % of real ones; {percent(found.frozen.value)} hardly move.",
+        "About 5 % or less is good: real videos leap that often.",
+    )
+
+
+def _instrument(result: AuditResult) -> Card:
+    title, found = "Can the audit recognise a patient?", result.reid
+    if found is None:
+        return _missing(title, result, "reid", "Without it no other figure can be trusted.")
+    return Card(
+        title,
+        decimal(found.auc.value),
+        "AUC",
+        interval(found.auc, decimal),
+        "How often two clips of one patient score closer than clips of two. 0.5 is guessing, 1 is never wrong.",
+        "Higher is better; all else rests on it.",
+    )

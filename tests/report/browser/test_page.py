@@ -1,0 +1,381 @@
+"""The report in a real browser: what is seen, moved, decided and exported."""
+
+import csv
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from selenium.webdriver import ActionChains, Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from mnemoscope.audit.privacy import privacy
+from mnemoscope.core.types import Verdict
+from mnemoscope.release.decisions import read_decisions
+from mnemoscope.report.page import write_report
+from tests.report import full
+from tests.report.browser.conftest import material, opened, pairs, places, size
+from tests.report.test_page import HOSTILE
+
+
+def by_id(browser: Chrome, name: str) -> WebElement:
+    return browser.find_element(By.ID, name)
+
+
+def click(browser: Chrome, name: str) -> None:
+    """Clicks what the header, which stays at the top, does not cover."""
+    browser.execute_script("arguments[0].scrollIntoView({ block: 'center' })", by_id(browser, name))
+    by_id(browser, name).click()
+
+
+def now(browser: Chrome, name: str) -> str:
+    return browser.find_element(By.CSS_SELECTOR, f'[data-now="{name}"]').text
+
+
+def slide(browser: Chrome, percentile: float) -> None:
+    """Moves the slider to a percentile, as its own events would."""
+    browser.execute_script(
+        """const slider = document.getElementById("percentile");
+        slider.value = data.percentiles.steps.findIndex((step) => step.percentile === arguments[0]);
+        slider.dispatchEvent(new Event("input"));""",
+        percentile,
+    )
+
+
+def press(browser: Chrome, *keys: str) -> None:
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+@pytest.mark.parametrize("status", ["pass", "fail", "inconclusive"])
+def test_the_first_screen_answers_without_scrolling(browser: Chrome, tmp_path: Path, status: Any) -> None:
+    result = full.result()
+    reasons = ["10 synthetic clips are real clips, frame by frame (their decoded frames are the same)"]
+    verdict = Verdict(status, [*reasons, *result.verdict.reasons, *result.verdict.reasons], result.verdict.not_tested)
+    assert len(verdict.not_tested) > 5
+    opened(browser, write_report(material(result=replace(result, verdict=verdict)), out=tmp_path))
+    first = browser.find_element(By.CLASS_NAME, "first")
+    cards = first.find_elements(By.CLASS_NAME, "card")
+    seen = [first.find_element(By.CLASS_NAME, "word"), *first.find_elements(By.CSS_SELECTOR, "li, h2, summary"), *cards]
+    assert len(cards) == 5
+    for element in (element for element in seen if element.is_displayed()):
+        box = browser.execute_script("return arguments[0].getBoundingClientRect().toJSON()", element)
+        assert 0 <= box["left"] < box["right"] <= 1280
+        assert 0 <= box["top"] < box["bottom"] <= 800, element.text
+    assert "95 % interval" in "".join(card.text for card in cards)
+    assert all(card.find_element(By.CLASS_NAME, "direction").text for card in cards)
+
+
+@pytest.mark.parametrize("percentile", [80.0, 95.0, 97.5, 99.9])
+def test_the_slider_recounts_flags_excess_and_power(browser: Chrome, full_page: Path, percentile: float) -> None:
+    opened(browser, full_page)
+    slide(browser, percentile)
+    made = material()
+    p_max, holdout = (part["p_max"].to_numpy() for part in (made.samples, made.holdout))
+    known = privacy(p_max, holdout, percentile=percentile)
+    tau = np.percentile(holdout, percentile)
+    assert now(browser, "tau") == f"{tau:.3f}"
+    assert now(browser, "flagged").splitlines()[0] == f"{(p_max > tau).sum():,}"
+    excess = known.excess_rate
+    said = now(browser, "excess").replace("−", "-").replace("\n", " ")
+    shown = [f"{100 * value:+.1f} points" for value in (excess.value, excess.low, excess.high)]
+    assert said == f"{shown[0]} 95 % interval {shown[1]} to {shown[2]}"
+    assert made.ladder is not None
+    rates = made.ladder.groupby("rung")["p_max"].agg(lambda scores: float((scores > tau).mean()))
+    assert now(browser, "power").splitlines()[0] == f"{100 * rates.mean():.1f} %"
+    if percentile != 95.0:
+        row = browser.find_element(By.CSS_SELECTOR, 'tr[data-rung="rotation"]')
+        assert f"{100 * rates['rotation']:.1f} %" in row.text
+    over = sum(float(pair.similarity) > tau for pair in made.pairs)
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".mark.flag")) == over
+
+
+def test_the_slider_goes_back_to_what_was_audited(browser: Chrome, full_page: Path) -> None:
+    opened(browser, full_page)
+    row = browser.find_element(By.CSS_SELECTOR, 'tr[data-rung="rotation"]')
+    audited = row.text
+    line = browser.execute_script("return document.getElementById('live-tau').getBoundingClientRect().left")
+    slide(browser, 99.0)
+    assert row.text != audited
+    assert browser.execute_script("return document.getElementById('live-tau').getBoundingClientRect().left") > line
+    by_id(browser, "percentile").send_keys(Keys.ARROW_LEFT)
+    assert by_id(browser, "percentile-now").text == "98.5 %"
+    click(browser, "percentile-own")
+    assert row.text == audited
+
+
+def decided(browser: Chrome) -> Path:
+    """Three decisions by keys alone, and their export."""
+    by_id(browser, "who").send_keys('=Dr "Who", PhD')
+    press(browser, Keys.ESCAPE)
+    browser.execute_script("document.activeElement.blur()")
+    press(browser, "n", "w", "n", "n", "r")
+    press(browser, "+1 artefact, not a heart", Keys.ENTER)
+    press(browser, "p", "e")
+    press(browser, "look again", Keys.ENTER)
+    press(browser, "w", "n", "n", "w", "u")
+    target: Path = browser.downloads / "decisions.csv"  # type: ignore[attr-defined]
+    target.unlink(missing_ok=True)
+    click(browser, "export")
+    until = time.monotonic() + 20
+    while not target.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return target
+
+
+def test_decisions_are_made_by_keys_exported_and_taken_by_release(browser: Chrome, full_page: Path) -> None:
+    opened(browser, full_page)
+    made = material()
+    names = [pair.clip_id for pair in made.pairs]
+    table = decided(browser)
+    found = read_decisions(table, clips=set(made.samples["clip_id"]))
+    assert {clip_id: one.decision for clip_id, one in found.items()} == {
+        HOSTILE: "withhold",
+        names[1]: "withhold",
+        names[2]: "release",
+    }
+    assert found[names[1]].why == "look again"
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    # A spreadsheet takes none of these for a formula.
+    assert not [cell for row in rows for cell in row.values() if cell[:1] in "=+-@\t\r"]
+    assert {row["who"] for row in rows} == {"'=Dr \"Who\", PhD"}
+    assert next(row["why"] for row in rows if row["decision"] == "release") == "'+1 artefact, not a heart"
+
+
+def test_decisions_outlast_the_page(browser: Chrome, full_page: Path) -> None:
+    opened(browser, full_page)
+    decided(browser)
+    browser.get(full_page.as_uri())
+    marked = browser.find_elements(By.CSS_SELECTOR, "[data-decision]")
+    assert [card.get_attribute("data-decision") for card in marked] == ["withhold", "withhold", "release"]
+    assert by_id(browser, "decided").text == "1 to release, 2 to withhold"
+
+
+def test_a_browser_without_storage_says_so_and_works_on(browser: Chrome, full_page: Path) -> None:
+    broken = "Object.defineProperty(window, 'localStorage', { get() { throw new Error('denied'); } });"
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": broken})
+    try:
+        browser.get(full_page.as_uri())
+        assert by_id(browser, "unkept").is_displayed()
+        by_id(browser, "who").send_keys("me")
+        browser.execute_script("document.activeElement.blur()")
+        press(browser, "n", "w")
+        assert by_id(browser, "decided").text == "0 to release, 1 to withhold"
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def test_pairs_are_filtered(browser: Chrome, full_page: Path) -> None:
+    opened(browser, full_page)
+    cards = browser.find_elements(By.CSS_SELECTOR, "#gallery > li")
+
+    def shown() -> list[int]:
+        return [number for number, card in enumerate(cards) if card.is_displayed()]
+
+    def choose(name: str, value: str) -> None:
+        browser.execute_script(
+            "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('input'))",
+            name,
+            value,
+        )
+
+    choose("show", "learned")
+    assert shown() == [i for i in range(12) if i % 3]
+    choose("stratum", "50–60")
+    assert shown() == [7, 11]
+    choose("stratum", "")
+    choose("learned-for", "patient-04")
+    assert shown() == [4]
+    choose("learned-for", "")
+    choose("show", "confirmed")
+    assert shown() == [0, 1, 2]  # of SSIM above 0.5374
+    assert by_id(browser, "shown").text == "3 of 12 pairs"
+
+
+def test_films_play_and_pause(browser: Chrome, full_page: Path) -> None:
+    opened(browser, full_page)
+    click(browser, "pause")
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".pairs canvas")) == 12
+    assert not [image for image in browser.find_elements(By.CSS_SELECTOR, ".pairs img") if image.is_displayed()]
+    click(browser, "pause")
+    assert not browser.find_elements(By.CSS_SELECTOR, ".pairs canvas")
+
+
+def test_a_hostile_clip_name_stays_text_everywhere(browser: Chrome, full_page: Path) -> None:
+    opened(browser, full_page)
+    browser.execute_script("window.alert = () => { throw new Error('ran'); }")
+    assert browser.find_element(By.CSS_SELECTOR, "#gallery bdi").text == HOSTILE
+    hover(browser, 0, part="synthetic", clip_id=HOSTILE)
+    assert HOSTILE in by_id(browser, "tip").text
+    click(browser, "inside")
+    assert HOSTILE in by_id(browser, "listed").text
+    assert not browser.find_elements(By.CSS_SELECTOR, "img[src='x']")
+
+
+def hover(browser: Chrome, seconds: float, *, part: str, clip_id: str) -> None:
+    """Moves the pointer onto a clip's point, the map being whole."""
+    where = browser.execute_script(
+        """const canvas = document.getElementById("points"), map = data.map;
+        canvas.scrollIntoView({ block: "center" });
+        const first = { train: 0, holdout: map.sets[0], synthetic: map.sets[0] + map.sets[1] }[arguments[0]];
+        const i = map.ids.indexOf(arguments[1], first);
+        const read = (text) => new Uint16Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer)[i] / 65535;
+        const wide = canvas.clientWidth / canvas.clientHeight;
+        const px = ((read(map.x) - 0.5) * 1.9 / wide + 1) / 2, py = (1 - (read(map.y) - 0.5) * 1.9) / 2;
+        return [(px - 0.5) * canvas.clientWidth, (py - 0.5) * canvas.clientHeight];""",
+        part,
+        clip_id,
+    )
+    ActionChains(browser).move_to_element_with_offset(by_id(browser, "points"), *map(round, where)).perform()
+    time.sleep(seconds)
+
+
+def coloured(browser: Chrome) -> int:
+    """How many pixels of the map are drawn."""
+    count: int = browser.execute_async_script(
+        """const done = arguments[0], canvas = document.getElementById("points");
+        window.dispatchEvent(new Event("resize"));
+        document.getElementById("whole").click();
+        requestAnimationFrame(() => {
+          const copy = document.createElement("canvas");
+          copy.width = canvas.width; copy.height = canvas.height;
+          const pen = copy.getContext("2d");
+          pen.drawImage(canvas, 0, 0);
+          const pixels = pen.getImageData(0, 0, copy.width, copy.height).data;
+          let count = 0;
+          for (let i = 3; i < pixels.length; i += 4) count += pixels[i] > 0;
+          done(count);
+        });"""
+    )
+    return count
+
+
+def test_a_map_of_a_hundred_thousand_points_is_drawn_fluidly(browser: Chrome, tmp_path: Path) -> None:
+    many = pd.concat([full.samples(seed).assign(clip_id=lambda t, s=seed: t["clip_id"] + f"-{s}") for seed in range(10)])
+    many["nearest_patient_id"] = many["nearest_clip_id"]
+    where = places(many, full.holdout())
+    assert (where["set"] == "synthetic").sum() == 100_000
+    page = write_report(
+        material(samples=many, places=where, attributes=where.assign(ef=50.0), pairs=pairs(many)), out=tmp_path
+    )
+    opened(browser, page)
+    by_id(browser, "chart")
+    browser.execute_script("document.getElementById('chart').scrollIntoView()")
+    assert coloured(browser) > 20_000
+    frame_ms = browser.execute_async_script(
+        """const done = arguments[0], button = document.getElementById("nearer"), times = [];
+        let last = performance.now();
+        const step = () => { const t = performance.now(); times.push(t - last); last = t;
+          if (times.length < 20) { button.click(); requestAnimationFrame(step); } else done(times.sort((a, b) => a - b)[10]); };
+        requestAnimationFrame(step);"""
+    )
+    # Drawn in software here: a graphics card is far faster.
+    assert frame_ms < 250
+    started = time.monotonic()
+    click(browser, "whole")
+    click(browser, "inside")
+    assert by_id(browser, "listed").find_element(By.TAG_NAME, "h3").text.startswith("108,742 clips in view: 7,465 train")
+    assert time.monotonic() - started < 5
+
+
+def test_hovering_plays_the_thumbnail_and_the_lasso_lists_clips(browser: Chrome, full_page: Path) -> None:
+    opened(browser, full_page)
+    hover(browser, 0.1, part="synthetic", clip_id=HOSTILE)
+    tip = by_id(browser, "tip")
+    assert tip.is_displayed()
+    assert tip.find_element(By.TAG_NAME, "img").get_attribute("src") == material().thumbnails["synthetic", HOSTILE]
+    click(browser, "lasso")
+    canvas = by_id(browser, "points")
+    drawn = ActionChains(browser).move_to_element_with_offset(canvas, -100, -100).click_and_hold()
+    for x, y in ((100, -100), (100, 100), (-100, 100)):
+        drawn = drawn.move_to_element_with_offset(canvas, x, y)
+    drawn.release().perform()
+    title = by_id(browser, "listed").find_element(By.TAG_NAME, "h3").text
+    assert title.split(":")[0] == f"{inside_square(browser, 100):,} clips inside the lasso"
+
+
+def inside_square(browser: Chrome, half_px: int) -> int:
+    """Clips in a square around the map's middle, from the places themselves."""
+    width, height = browser.execute_script(
+        "const c = document.getElementById('points'); return [c.clientWidth, c.clientHeight]"
+    )
+    where = material().places
+    assert where is not None
+    unit = [(where[axis] - where[axis].min()) / (where[axis].max() - where[axis].min()) for axis in ("x", "y")]
+    x, y = ((round_to_cell(part) - 0.5) * 1.9 / 2 * height for part in unit)
+    assert width > height
+    return int(((x.abs() < half_px) & (y.abs() < half_px)).sum())
+
+
+def round_to_cell(values: pd.Series) -> pd.Series:
+    return (values * 65535).round() / 65535
+
+
+def test_colours_follow_the_attribute_and_the_threshold(browser: Chrome, full_page: Path) -> None:
+    opened(browser, full_page)
+    made = material()
+    tau = np.percentile(made.holdout["p_max"], 99.0)
+    by_id(browser, "colour").send_keys("flagged")
+    browser.execute_script("document.getElementById('colour').dispatchEvent(new Event('change'))")
+    slide(browser, 99.0)
+    over = sum(int((part["p_max"] > tau).sum()) for part in (made.samples, made.holdout))
+    # Scores are kept with seven digits for the map.
+    assert f"above the threshold: {over:,}" in by_id(browser, "legend").text
+    options = [option.text for option in by_id(browser, "colour").find_elements(By.TAG_NAME, "option")]
+    assert options == ["learned", "flagged", "ef"]
+
+
+@pytest.mark.parametrize("width", [360, 768, 1920])
+def test_narrow_and_wide_windows_do_not_scroll_sideways(browser: Chrome, full_page: Path, width: int) -> None:
+    size(browser, width, 800)
+    opened(browser, full_page)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.find_element(By.CSS_SELECTOR, ".verdict h2").is_displayed()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_control_has_a_name_and_text_has_contrast(browser: Chrome, full_page: Path, theme: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": theme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    opened(browser, full_page)
+    unnamed = browser.execute_script(
+        """return [...document.querySelectorAll("button, input, select, canvas[role], [role=img], img")]
+        .filter((e) => !(e.labels && e.labels.length) && !e.textContent.trim() && !e.getAttribute("aria-label")
+          && !e.getAttribute("alt")).map((e) => e.outerHTML.slice(0, 80))"""
+    )
+    assert unnamed == []
+    weak = browser.execute_script(CONTRAST)
+    assert weak == []
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+# WCAG 2.2 1.4.3: each element with text of its own, against the first ground behind it that is not see-through.
+CONTRAST = """
+const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+const linear = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
+const light = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+  if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
+const weak = [];
+for (const e of document.querySelectorAll("body *")) {
+  const own = [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  if (!own || e.closest("script, svg, #legend") || !e.getClientRects().length) continue;
+  const [a, b] = [light(parse(getComputedStyle(e).color)), light(ground(e))].sort((p, q) => q - p);
+  const ratio = (a + 0.05) / (b + 0.05), big = parseFloat(getComputedStyle(e).fontSize) >= 24;
+  if (ratio < (big ? 3 : 4.5)) weak.push([e.tagName, e.textContent.trim().slice(0, 40), ratio]);
+}
+return weak;
+"""
+
+
+def test_printing_hides_the_controls(browser: Chrome, full_page: Path) -> None:
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    opened(browser, full_page)
+    assert not [name for name in ("threshold", "review", "chart") if by_id(browser, name).is_displayed()]
+    assert browser.find_element(By.CSS_SELECTOR, ".verdict h2").is_displayed()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
