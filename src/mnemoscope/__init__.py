@@ -13,7 +13,10 @@ _PUBLIC = {
     "AuditResult": "mnemoscope.core.types",
     "CheckConfig": "mnemoscope.cli.check",
     "DemoConfig": "mnemoscope.cli.demo",
+    "DownstreamConfig": "mnemoscope.downstream.run",
+    "EfConfig": "mnemoscope.cli.train",
     "EncodeConfig": "mnemoscope.cli.encode",
+    "ExportConfig": "mnemoscope.cli.release",
     "ImagesConfig": "mnemoscope.cli.sample",
     "LatentStore": "mnemoscope.latents.store",
     "LidmConfig": "mnemoscope.cli.train",
@@ -21,19 +24,27 @@ _PUBLIC = {
     "MnemoscopeError": "mnemoscope.core.errors",
     "PhantomConfig": "mnemoscope.cli.phantom",
     "ReidConfig": "mnemoscope.cli.train",
+    "SelectConfig": "mnemoscope.cli.release",
     "TablesConfig": "mnemoscope.audit.run.reproduce",
     "VaeConfig": "mnemoscope.cli.train",
     "VideosConfig": "mnemoscope.cli.sample",
     "check": "mnemoscope.cli.check",
+    "compare": "mnemoscope.cli.compare",
     "demo": "mnemoscope.cli.demo",
     "encode": "mnemoscope.cli.encode",
+    "load_ef": "mnemoscope.models.ef",
     "load_lidm": "mnemoscope.models.lidm",
     "load_lvdm": "mnemoscope.models.lvdm",
     "load_reid": "mnemoscope.models.reid",
     "load_vae": "mnemoscope.models.vae",
+    "release_export": "mnemoscope.cli.release",
+    "release_select": "mnemoscope.cli.release",
+    "release_verify": "mnemoscope.cli.release",
     "reproduce_tables": "mnemoscope.cli.reproduce",
+    "report_figures": "mnemoscope.cli.report",
     "sample_images": "mnemoscope.cli.sample",
     "sample_videos": "mnemoscope.cli.sample",
+    "train_ef_model": "mnemoscope.cli.train",
     "train_lidm_model": "mnemoscope.cli.train",
     "train_lvdm_model": "mnemoscope.cli.train",
     "train_reid_model": "mnemoscope.cli.train",
@@ -41,7 +52,7 @@ _PUBLIC = {
     "withdraw": "mnemoscope.cli.withdraw",
 }
 # Rooms that are also verbs: the package itself can be called.
-_ROOMS = ("audit", "phantom", "report")
+_ROOMS = ("audit", "downstream", "phantom", "report")
 
 __all__ = [*_PUBLIC, *_ROOMS]
 

@@ -9,13 +9,16 @@ VERBS = {
     "audit": "Audit a synthetic set against the real clips: videos or latents in, one report out.",
     "bench": "Measure speed against the peers, or run the calibration study.",
     "check": "List every problem of a data set, with file names and remedies.",
+    "compare": "Show audits side by side: what changed, and whether the intervals say so.",
     "demo": "Everything, on a phantom cohort with known truth.",
+    "downstream": "Measure what a synthetic set is worth to train an EF regressor on, and why.",
     "encode": "Turn clips into a latent store.",
     "phantom": "Write a beating-heart ultrasound cohort with known truth.",
-    "report": "Write the report of a finished audit again.",
+    "release": "Choose, export and verify a synthetic set that may leave the house.",
+    "report": "Write the report of a finished audit again, redacted, or as figures for a paper.",
     "reproduce": "The paper's tables, on EchoNet folders or on phantom cohorts.",
     "sample": "Sample images or videos from the generators.",
-    "train": "Train a VAE, a re-identification model, or a generator of images or videos.",
+    "train": "Train a VAE, a re-identification model, a generator of images or videos, or an EF regressor.",
     "withdraw": "List the synthetic clips that must go when a patient withdraws.",
 }
 

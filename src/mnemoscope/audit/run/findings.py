@@ -251,7 +251,7 @@ def _finished(scene: Scene, result: AuditResult, assessed: Assessed, clips: Clip
         result=result,
         samples=table("synthetic", compared.synthetic, looked.synthetic, exchangeable=False).assign(
             # A release proves by it that its clips are the ones that were looked at.
-            sha256=[sha256_of(files[clip_id]) if clip_id in files else None for clip_id in clips.synthetic["clip_id"]]
+            sha256=clips.synthetic["clip_id"].map({clip_id: sha256_of(file) for clip_id, file in files.items()})
         ),
         holdout=table("holdout", compared.holdout, looked.holdout, exchangeable=True),
         patients=patient_table(assessed.ledger),

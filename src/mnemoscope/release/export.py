@@ -1,0 +1,320 @@
+"""Export: from an audited synthetic set to a folder that may leave the house, whole or not at all."""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mnemoscope.audit.run.results import AUDIT, SAMPLES
+from mnemoscope.audit.run.settings import AuditConfig
+from mnemoscope.audit.run.sources import synthetic_manifest
+from mnemoscope.core.config import Config, build
+from mnemoscope.core.errors import InputError, Mismatch, OutputConflict, Refused
+from mnemoscope.core.files import read_json, sha256_of, whole_folder, write_json
+from mnemoscope.core.progress import Progress, unwatched
+from mnemoscope.core.provenance import RUN_FILE, STAGE_FILE, environment
+from mnemoscope.data.clips import VIDEO_SUFFIXES
+from mnemoscope.release.audited import Audited, listed, names_in, real_names
+from mnemoscope.release.chain import generator_record, latent_digests, sampling_run
+from mnemoscope.release.decisions import WITHHOLD, Decision
+from mnemoscope.release.dicom import write_dicom
+from mnemoscope.release.documents import Card, file_list, write_documents
+from mnemoscope.release.verify import PROVENANCE, SCHEMA, WORKERS
+
+VIDEOS, DICOM = "Videos", "DICOM"
+_PLAIN_NAME = re.compile(r"(?!clip-)[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
+
+
+class ExportConfig(Config):
+    """Export of a release.
+
+    Attributes:
+        title: of the data set.
+        licence: under which it may be used: an SPDX id, a name or an address.
+        creator: who publishes it.
+        contact: whom to ask, such as an address.
+        accept_inconclusive: "who: why", where a verdict of inconclusive is accepted; kept in the provenance.
+        dicom: also write each clip as a DICOM file.
+    """
+
+    title: str = "Synthetic medical video"
+    licence: str = "not stated"
+    creator: str = "not stated"
+    contact: str = "not stated"
+    accept_inconclusive: str | None = None
+    dicom: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished release.
+
+    Attributes:
+        out: its folder.
+        clips: released.
+        withheld: by decision.
+        unaudited: clips of the input that the audit did not look at, which stay.
+        sha256: of ``provenance.json``; kept in the house, it is a seal that ``verify`` can be given.
+    """
+
+    out: Path
+    clips: int
+    withheld: int
+    unaudited: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """One clip on its way: where it lies, what the audit saw, and what it is called in the release."""
+
+    clip_id: str
+    source: Path
+    sha256: str
+    name: str
+
+    @property
+    def video(self) -> str:
+        return f"{VIDEOS}/{self.name}{self.source.suffix.lower()}"
+
+    @property
+    def dicom(self) -> str:
+        return f"{DICOM}/{self.name}.dcm"
+
+
+def export(
+    audited: Audited,
+    synthetic: Path,
+    out: Path,
+    config: ExportConfig,
+    *,
+    decisions: Mapping[str, Decision],
+    selected: Sequence[str] | None = None,
+    progress: Progress = unwatched,
+) -> Exported:
+    """Writes the release of an audited set.
+
+    Args:
+        audited: the audit.
+        synthetic: folder of the clips that were audited, wherever it lies now.
+        out: the release; there must be nothing yet.
+        config: card and options.
+        decisions: on single clips.
+        selected: ids to keep; None keeps all that were audited and not withheld.
+        progress: told how far copying is.
+
+    Raises:
+        Refused: if the verdict, a flagged clip or the name of a real patient says no.
+        Mismatch: if the clips are not those that were audited.
+        InputError: if clips or options cannot be used.
+        OutputConflict: if there is something at ``out``.
+    """
+    if out.exists() or out.is_symlink():
+        raise OutputConflict(f"{out}: expected a new folder for the release, found one there; choose another --out")
+    wanted = set(audited.samples.index if selected is None else selected)
+    words = {clip_id: decision for clip_id, decision in decisions.items() if clip_id in wanted}
+    withheld = {clip_id for clip_id, decision in words.items() if decision.decision == WITHHOLD}
+    kept = sorted(wanted - withheld)
+    accepted = _acceptance(audited, config.accept_inconclusive)
+    names = real_names(audited)
+    _gate(audited, kept, words, accepted=accepted is not None, real=names)
+    rows, clips = _found(audited, kept, synthetic)
+    with whole_folder(out) as folder:
+        hashes = _copied(clips, folder, dicom=config.dicom, progress=progress)
+        record = _record(audited, synthetic, clips, words, config) | {
+            "accepted": accepted,
+            "withheld": len(withheld),
+            "selection": None if selected is None else {"clips": len(selected)},
+        }
+        table = file_list(rows.loc[kept], [Path(clip.video).name for clip in clips])
+        card = Card(**config.model_dump(include={"title", "licence", "creator", "contact"}), created=record["created"])
+        documents = write_documents(folder, card, audited.result, table, record)
+        hashes |= {name: sha256_of(folder / name) for name in documents}
+        write_json(folder / PROVENANCE, record | {"files": dict(sorted(hashes.items()))})
+        _require_nobody_named(folder, [*documents, PROVENANCE], names)
+        seal = sha256_of(folder / PROVENANCE)
+    return Exported(out, len(clips), len(withheld), len(rows.index.difference(audited.samples.index)), seal)
+
+
+def _acceptance(audited: Audited, text: str | None) -> dict[str, str] | None:
+    """Who accepted an inconclusive verdict, why and when."""
+    if text is None:
+        return None
+    who, _, why = (part.strip() for part in text.partition(":"))
+    if not (who and why):
+        raise InputError(f'--accept-inconclusive: expected "who: why", found {text!a}')
+    status = audited.result.verdict.status
+    if status != "inconclusive":
+        raise InputError(f"--accept-inconclusive: the verdict is {status}, which nobody needs to accept; leave it out")
+    return {"who": who, "why": why, "when": _now()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _gate(
+    audited: Audited, clips: Sequence[str], words: Mapping[str, Decision], *, accepted: bool, real: set[str]
+) -> None:
+    """Refuses with every reason at once."""
+    verdict = audited.result.verdict
+    flagged = [clip_id for clip_id in clips if audited.samples["flagged"][clip_id] and clip_id not in words]
+    doubled = sorted(real & set(clips))
+    reasons = {
+        f"the verdict is fail ({'; '.join(verdict.reasons)}); take the flagged clips away and audit what is left": (
+            verdict.status == "fail"
+        ),
+        f"the verdict is inconclusive ({'; '.join(verdict.reasons)}); mend that, or say who accepts it and why "
+        f'(--accept-inconclusive "who: why")': verdict.status == "inconclusive" and not accepted,
+        f"{len(flagged)} clips are flagged and nobody released them: {listed(flagged)}; say of each release or "
+        f"withhold, and who, when and why (--decisions), or choose other clips (--select)": bool(flagged),
+        f"{len(doubled)} clips have the id of a real clip or patient: {listed(doubled)}; rename them and audit again": (
+            bool(doubled)
+        ),
+    }
+    refused = [f"- {reason}" for reason, holds in reasons.items() if holds]
+    if refused:
+        raise Refused("\n".join([f"{audited.run} may not be released:", *refused]))
+    if not clips:
+        raise InputError(f"{audited.run}: expected at least one clip to release, all are withheld; choose other ones")
+
+
+def _found(audited: Audited, kept: list[str], synthetic: Path) -> tuple[pd.DataFrame, list[_Clip]]:
+    """The table of the folder's clips, and the kept ones where they lie."""
+    hashes = audited.samples.get("sha256", pd.Series(None, index=audited.samples.index, dtype=object)).reindex(kept)
+    if hashes.isna().any():
+        raise InputError(
+            f"{audited.run}: expected the audit to know the files of its synthetic clips, found latents or an audit of "
+            f"an older version; audit the clips themselves (mnemoscope audit --synthetic {synthetic})"
+        )
+    manifest = synthetic_manifest(synthetic, build(AuditConfig, audited.record["config"]))
+    files = dict(zip(manifest.clips["clip_id"], manifest.files, strict=True))
+    missing = [clip_id for clip_id in kept if not (clip_id in files and files[clip_id].is_file())]
+    if missing:
+        raise Mismatch(
+            f"{synthetic}: expected the clips that were audited, {len(missing)} are not there: {listed(missing)}; give "
+            f"the audited folder (--synthetic), or audit this one"
+        )
+    foreign = sorted({files[clip_id].suffix.lower() for clip_id in kept} - set(VIDEO_SUFFIXES))
+    if foreign:
+        raise InputError(
+            f"{synthetic}: expected videos ({', '.join(VIDEO_SUFFIXES)}), found {', '.join(foreign)}, whose headers "
+            f"may name patients; write the clips as videos and audit those"
+        )
+    names = release_names(kept)
+    return manifest.clips.set_index("clip_id"), [_Clip(c, files[c], hashes[c], names[c]) for c in kept]
+
+
+def release_names(clips: Sequence[str]) -> dict[str, str]:
+    """A file name for each clip id: the id itself where it is plain, else a digest of it.
+
+    Plain names hold letters, digits, ``_`` and ``-``, are at most 100 characters long and differ by more than case.
+    """
+    count = Counter(clip_id.casefold() for clip_id in clips)
+
+    def plain(clip_id: str) -> bool:
+        return bool(_PLAIN_NAME.fullmatch(clip_id)) and count[clip_id.casefold()] == 1
+
+    return {
+        c: c if plain(c) else f"clip-{hashlib.sha256(c.encode(errors='surrogatepass')).hexdigest()[:16]}" for c in clips
+    }
+
+
+def _copied(clips: Sequence[_Clip], folder: Path, *, dicom: bool, progress: Progress) -> dict[str, str]:
+    """Copies every clip as it is, and returns the hash of each file written."""
+    (folder / VIDEOS).mkdir()
+    if dicom:
+        (folder / DICOM).mkdir()
+
+    def copy(clip: _Clip) -> dict[str, str] | None:
+        content = clip.source.read_bytes()
+        # What is hashed is what is written: nobody can exchange the file in between.
+        if hashlib.sha256(content).hexdigest() != clip.sha256:
+            return None
+        (folder / clip.video).write_bytes(content)
+        if not dicom:
+            return {clip.video: clip.sha256}
+        write_dicom(folder / clip.video, folder / clip.dicom, clip_id=clip.clip_id, sha256=clip.sha256)
+        return {clip.video: clip.sha256, clip.dicom: sha256_of(folder / clip.dicom)}
+
+    hashes: dict[str, str] = {}
+    changed = []
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for number, (clip, written) in enumerate(zip(clips, pool.map(copy, clips), strict=True), start=1):
+            hashes |= written or {}
+            changed += [] if written else [clip.clip_id]
+            progress("release", number, len(clips), "clip")
+    if changed:
+        raise Mismatch(
+            f"expected the files that were audited, {len(changed)} are others by now: {listed(changed)}; audit this "
+            f"folder again, or give the audited one (--synthetic)"
+        )
+    return hashes
+
+
+def _record(
+    audited: Audited, synthetic: Path, clips: Sequence[_Clip], words: Mapping[str, Decision], config: ExportConfig
+) -> dict[str, Any]:
+    """The provenance but for the files' hashes; nothing in it says where in the house something lies."""
+    sampled = sampling_run(synthetic)
+    ids = [clip.clip_id for clip in clips]
+    latents = latent_digests(sampled / "latents" if sampled else audited.synthetic_store, ids)
+    here = environment()
+    return {
+        "schema": SCHEMA,
+        "title": config.title,
+        "created": _now(),
+        "mnemoscope": {"version": here["versions"]["mnemoscope"], "git_commit": here["git_commit"]},
+        "generator": generator_record(sampled) if sampled else None,
+        "latents_of": "generator" if sampled else "audit",
+        "audit": _audit_record(audited),
+        "dicom": config.dicom,
+        "clips": [
+            {
+                "clip_id": clip.clip_id,
+                "files": [clip.video, clip.dicom] if config.dicom else [clip.video],
+                "latent_sha256": latents.get(clip.clip_id),
+                "flagged": bool(audited.samples["flagged"][clip.clip_id]),
+                "decision": asdict(words[clip.clip_id]) if clip.clip_id in words else None,
+            }
+            for clip in clips
+        ],
+    }
+
+
+def _audit_record(audited: Audited) -> dict[str, Any]:
+    record, features = audited.record, audited.run / "features" / STAGE_FILE
+    inputs = read_json(features)["inputs"] if features.is_file() else {}
+    return {
+        "verdict": audited.result.verdict.status,
+        "tau": audited.privacy.tau,
+        "percentile": audited.privacy.percentile,
+        "flagged": audited.privacy.flagged,
+        "clips": len(audited.samples),
+        "finished": record["finished"],
+        "seed": record["seed"],
+        "versions": record["versions"],
+        "git_commit": record["git_commit"],
+        "model": inputs.get("model"),
+        "sha256": {name: sha256_of(audited.run / name) for name in (AUDIT, SAMPLES, RUN_FILE)},
+    }
+
+
+def _require_nobody_named(folder: Path, texts: Sequence[str], names: set[str]) -> None:
+    """Looks for real ids in everything that is written, whichever way they came there."""
+    shown = names | {json.dumps(name)[1:-1] for name in names}
+    found = {text: names_in((folder / text).read_text(encoding="utf-8"), shown) for text in texts}
+    told = [f"- {text}: {listed(named)}" for text, named in found.items() if named]
+    if told:
+        raise Refused(
+            "the release would name real clips or patients; word decisions and card otherwise, or rename the synthetic "
+            "clips and audit again:\n" + "\n".join(told)
+        )
