@@ -18,6 +18,8 @@ from mnemoscope.cli.train import LidmConfig, LvdmConfig, ReidConfig, VaeConfig
 from mnemoscope.core.config import Config, build
 from mnemoscope.latents.encode import PixelEncoder, encode_set
 from mnemoscope.latents.store import LatentStore
+from mnemoscope.release.export import ExportConfig
+from mnemoscope.release.selection import SelectConfig
 from tests.cli.conftest import Call
 from tests.reference import tiny_audit
 
@@ -28,9 +30,11 @@ WITH_SETTINGS: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     "demo": (DemoConfig, ()),
     "encode": (EncodeConfig, ("a", "b", "--out", "c")),
     "phantom": (PhantomConfig, ("a", "--synthetic", "b")),
+    "release export": (ExportConfig, ("a", "--synthetic", "b", "--out", "c")),
+    "release select": (SelectConfig, ("a", "--out", "c")),
     "reproduce tables": (TablesConfig, ("--out", "c")),
-    "sample images": (ImagesConfig, ("--lidm", "a", "--out", "c")),
-    "sample videos": (VideosConfig, ("--lvdm", "a", "--out", "c")),
+    "sample images": (ImagesConfig, ("--out", "c")),
+    "sample videos": (VideosConfig, ("--out", "c")),
     "train lidm": (LidmConfig, ("--store", "a", "--out", "c")),
     "train lvdm": (LvdmConfig, ("--store", "a", "--out", "c")),
     "train reid": (ReidConfig, ("--store", "STORE", "--out", "c")),

@@ -69,6 +69,19 @@ def test_json_is_the_list(call: Call) -> None:
     assert mnemoscope.withdraw("run", "p03").clips is CLIPS
 
 
+@pytest.mark.usefixtures("asked")
+def test_the_files_of_a_release_that_must_go_are_listed(call: Call, tmp_path: Path) -> None:
+    clips = [{"clip_id": f"s{n}", "files": [f"Videos/s{n}.avi", f"DICOM/s{n}.dcm"]} for n in (1, 2)]
+    record = {"schema": "mnemoscope.release/1", "files": {}, "clips": clips}
+    (tmp_path / "provenance.json").write_text(json.dumps(record))
+    done = call("withdraw", "run", "--patient", "p03", "--release", tmp_path)
+    assert done.stdout.splitlines()[-3:] == [f"2 files of {tmp_path} must go", "DICOM/s1.dcm", "Videos/s1.avi"]
+    as_json = json.loads(call("withdraw", "run", "--patient", "p03", "--release", tmp_path, "--json").stdout)
+    assert as_json["release"] == ["DICOM/s1.dcm", "Videos/s1.avi"]
+    refused = call("withdraw", "run", "--patient", "p03", "--release", tmp_path / "no")
+    assert (refused.exit_code, "expected a release" in refused.stderr) == (2, True)
+
+
 def test_no_audit_ends_with_2(call: Call, tmp_path: Path) -> None:
     done = call("withdraw", tmp_path, "--patient", "p03")
     assert (done.exit_code, done.stdout) == (2, "")

@@ -98,7 +98,11 @@ _DECISIONS = click.option("--decisions", type=_PATH, help="CSV: clip_id,decision
 
 @click.group()
 def command() -> None:
-    """Choose, export and verify a synthetic set that may leave the house."""
+    """Choose, export and verify a synthetic set that may leave the house.
+
+    \b
+    Example: mnemoscope release verify release
+    """
 
 
 @command.command("select")

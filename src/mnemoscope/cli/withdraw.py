@@ -9,6 +9,7 @@ import click
 from mnemoscope.audit.run.withdraw import Withdrawal, clips_to_withdraw
 from mnemoscope.cli.terminal import answering, show_json
 from mnemoscope.core.files import whole_file
+from mnemoscope.release.verify import files_of
 
 
 def withdraw(run: Path | str, patients: str | Sequence[str], *, patient_salt: str | None = None) -> Withdrawal:
@@ -34,9 +35,17 @@ def withdraw(run: Path | str, patients: str | Sequence[str], *, patient_salt: st
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--patient", "patients", required=True, multiple=True, metavar="ID", help="Who withdraws; repeatable.")
 @click.option("--patient-salt", metavar="TEXT", help="The audit's salt, where --patient is the id before hashing.")
+@click.option("--release", type=click.Path(path_type=Path), help="A release: also list its files that must go.")
 @click.option("--csv", "table", type=click.Path(path_type=Path), help="Also write the list to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(run: Path, patients: tuple[str, ...], patient_salt: str | None, table: Path | None, as_json: bool) -> None:
+def command(
+    run: Path,
+    patients: tuple[str, ...],
+    patient_salt: str | None,
+    release: Path | None,
+    table: Path | None,
+    as_json: bool,
+) -> None:
     """List every synthetic clip that must go when a train patient of the audit in RUN withdraws.
 
     \b
@@ -47,10 +56,14 @@ def command(run: Path, patients: tuple[str, ...], patient_salt: str | None, tabl
         if table is not None:
             with whole_file(table) as temporary:
                 found.clips.to_csv(temporary, index=False)
+        released = None if release is None else files_of(release, set(found.clips["clip_id"]))
         if as_json:
-            show_json(asdict(found) | {"clips": found.clips.to_dict("records")})
+            of_release = {} if released is None else {"release": released}
+            show_json(asdict(found) | {"clips": found.clips.to_dict("records")} | of_release)
         else:
             click.echo(_told(found))
+            if released is not None:
+                click.echo("\n".join([f"{len(released)} files of {release} must go", *released]))
 
 
 def _told(found: Withdrawal) -> str:
