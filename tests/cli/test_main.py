@@ -45,6 +45,8 @@ NESTED = {
     "check": "table.file",
     "demo": "audit.frames.height",
     "encode": "frames.width",
+    "release export": "title",
+    "release select": "ef_weight",
     "reproduce tables": "reid.loop.epochs",
     "sample images": "steps",
     "sample videos": "frames",

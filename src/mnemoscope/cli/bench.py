@@ -12,7 +12,7 @@ from mnemoscope.core.files import write_text
 from mnemoscope.core.provenance import environment
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-PARTS = ("search", "decode", "pipeline", "phantom", "audit")
+PARTS = ("search", "decode", "pipeline", "phantom", "audit", "report", "release")
 STUDIES = ("calibration",)  # these take tens of minutes and write pages of their own
 
 
