@@ -31,7 +31,7 @@ def run() -> list[Row]:
 
 
 def _measured() -> list[Row]:
-    features, clips, model = _given()
+    features, clips, model = given()
     head, config = model.network.search_head(), AuditConfig()
     assert features.watched_real is not None
     assert features.watched_synthetic is not None
@@ -49,7 +49,7 @@ def _measured() -> list[Row]:
     ]
 
 
-def _given() -> tuple[SetFeatures, Clips, ReidModel]:
+def given() -> tuple[SetFeatures, Clips, ReidModel]:
     """Features as a trained network has them: a place for each patient, spread by view and frame."""
     rng = np.random.default_rng(0)
 

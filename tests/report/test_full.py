@@ -19,7 +19,9 @@ SAYERS = (words.count, words.decimal, words.tenths, words.percent, words.points,
 
 def pairs() -> list[Pair]:
     top = full.samples().sort_values("p_max", ascending=False).head(10)
-    return [replace(pair(row.p_max, name=row.clip_id), ssim=row.ssim) for row in top.itertuples() if row.ssim == row.ssim]
+    return [
+        replace(pair(row.p_max, name=row.clip_id), ssim=row.ssim) for row in top.itertuples() if row.ssim == row.ssim
+    ]
 
 
 def shown(out: Path, result: AuditResult) -> str:

@@ -278,9 +278,7 @@ def test_the_file_asks_nothing_from_outside_and_runs_its_own_script_only(html: s
     assert [json.loads(scripts[0])["map"], len(scripts)] == [None, 2]
     policy = next(attributes["content"] for _, attributes in tags if attributes.get("http-equiv"))
     allowed = base64.b64encode(hashlib.sha256(scripts[1].encode()).digest()).decode()
-    assert policy == (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
-    )
+    assert policy == (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'")
 
 
 def test_headings_step_down_without_a_gap_and_pictures_have_words(html: str) -> None:

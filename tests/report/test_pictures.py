@@ -37,7 +37,9 @@ def levels(*values: int, shape: tuple[int, ...] = (40, 40)) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(40, 40), (40, 40, 3)])
 def test_two_clips_side_by_side_are_one_film_in_step(shape: tuple[int, ...]) -> None:
-    frames, durations = films(film_uri(levels(0, 90, 200, shape=shape), levels(250, 160, 30, shape=shape), frame_s=0.08))
+    frames, durations = films(
+        film_uri(levels(0, 90, 200, shape=shape), levels(250, 160, 30, shape=shape), frame_s=0.08)
+    )
     assert frames.shape == (3, 40, 84)
     assert durations == [80, 80, 80]
     for frame, left, right in zip(frames, (0, 90, 200), (250, 160, 30), strict=True):

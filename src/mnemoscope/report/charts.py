@@ -26,11 +26,18 @@ class Chart:
     axis: tuple[float, float, float, float] | None = None
 
 
-def histogram(samples: pd.DataFrame, holdout: pd.DataFrame, privacy: Privacy | None) -> Chart | None:
-    """Similarity of the nearest training clip, synthetic beside holdout; None without clips."""
+def histogram(
+    samples: pd.DataFrame, holdout: pd.DataFrame, privacy: Privacy | None, *, fewest: int = 1
+) -> Chart | None:
+    """Similarity of the nearest training clip, synthetic beside holdout; None without clips.
+
+    Bars of fewer than ``fewest`` clips are left out.
+    """
     if samples.empty and holdout.empty:
         return None
-    figure = figures.similarity_histogram(holdout["p_max"], samples["p_max"], tau=privacy.tau if privacy else None)
+    figure = figures.similarity_histogram(
+        holdout["p_max"], samples["p_max"], tau=privacy.tau if privacy else None, fewest=fewest
+    )
     alt = f"Two histograms. {_described(holdout, 'real holdout')} {_described(samples, 'synthetic')}"
     if privacy:
         alt += f" The threshold tau is {words.decimal(privacy.tau)}."

@@ -35,13 +35,16 @@ class _Set:
     line: str
 
 
-def similarity_histogram(p_max_holdout: ArrayLike, p_max_synthetic: ArrayLike, *, tau: float | None) -> Figure:
+def similarity_histogram(
+    p_max_holdout: ArrayLike, p_max_synthetic: ArrayLike, *, tau: float | None, fewest: int = 1
+) -> Figure:
     """How similar each clip's nearest training clip is, for innocents and suspects, as shares of their set.
 
     Args:
         p_max_holdout: best logit of each holdout clip, shape (N,); values that are not finite are left out.
         p_max_synthetic: best logit of each synthetic clip, shape (N,); likewise.
         tau: threshold in logits, or None when there is none.
+        fewest: bars of fewer clips are left out.
     """
     holdout, synthetic = _finite(p_max_holdout), _finite(p_max_synthetic)
     sets = (
@@ -52,17 +55,18 @@ def similarity_histogram(p_max_holdout: ArrayLike, p_max_synthetic: ArrayLike, *
     beyond = tau is not None and edges[-1] > tau and (holdout.size or synthetic.size)
     figure = Figure(figsize=_SIZE_IN, layout="constrained", facecolor="none")
     panels = figure.subplots(1, 2, width_ratios=(2, 1)) if beyond else [figure.subplots()]
-    _outlines(panels[0], sets, edges, title="all clips" if beyond else "")
+    _outlines(panels[0], sets, edges, title="all clips" if beyond else "", fewest=fewest)
     if tau is not None:
         _mark(panels[0], tau, f"tau = {tau:.3f}")
         # A second line, which the page moves when its reader tries another threshold.
         panels[0].axvline(tau, color=SYNTHETIC, linewidth=1.4, linestyle=(0, (1, 2)), gid=LIVE_TAU)
     if tau is not None and beyond:
         tail = np.linspace(tau, edges[-1], _TAIL_BINS + 1)
-        _outlines(panels[1], sets, tail, title="above tau, enlarged (log scale)")
-        shares = np.concatenate([shares_pct(part.values, tail) for part in sets if part.values.size])
+        _outlines(panels[1], sets, tail, title="above tau, enlarged (log scale)", fewest=fewest)
+        shares = np.concatenate([shares_pct(part.values, tail, fewest=fewest) for part in sets if part.values.size])
         # One clip of a large set is a tiny share: the axis starts below it, so that no lone copy is hidden.
-        _log_scale(panels[1], 0.5 * shares[shares > 0].min(), 2.0 * shares.max())
+        if shares.any():
+            _log_scale(panels[1], 0.5 * shares[shares > 0].min(), 2.0 * shares.max())
     figure.supxlabel("similarity to the nearest training clip (logit; right is closer)", color=INK, fontsize=10)
     figure.legend(
         *panels[0].get_legend_handles_labels(), frameon=False, labelcolor=INK, loc="outside upper left", ncols=2
@@ -186,10 +190,10 @@ def lag_curves(found: Consistency) -> Figure:
     return figure
 
 
-def shares_pct(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of ``values`` in each bin, in percent of all of them."""
+def shares_pct(values: NDArray[np.float64], edges: NDArray[np.float64], *, fewest: int = 1) -> NDArray[np.float64]:
+    """Share of ``values`` in each bin, in percent of all of them; bins of fewer than ``fewest`` count as empty."""
     counts, _ = np.histogram(values, bins=edges)
-    return 100.0 * counts / values.size
+    return 100.0 * np.where(counts < fewest, 0, counts) / values.size
 
 
 def steps(ranked: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -241,13 +245,13 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _outlines(axes: Axes, sets: tuple[_Set, ...], edges: NDArray[np.float64], *, title: str) -> None:
+def _outlines(axes: Axes, sets: tuple[_Set, ...], edges: NDArray[np.float64], *, title: str, fewest: int) -> None:
     _plain(axes)
     axes.set_ylabel("share of the set, %")
     axes.set_title(title, loc="left", color=INK, fontsize=10)
     for part in sets:
         if part.values.size:
-            heights = shares_pct(part.values, edges)
+            heights = shares_pct(part.values, edges, fewest=fewest)
             axes.stairs(heights, edges, fill=True, facecolor=part.colour, alpha=0.22, linewidth=0.0)
             axes.stairs(heights, edges, color=part.colour, linewidth=1.6, linestyle=part.line, label=part.label)
             if part.hatch:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from mnemoscope.data.video import read_clip
 from mnemoscope.latents.store import CLIPS, is_store
 from mnemoscope.report.material import SETS, Material, Pair, Portrait
 from mnemoscope.report.pictures import film_uri
+from mnemoscope.report.provenance import hashes
 from mnemoscope.report.tables import hits_per_clip
 
 LADDER, DOWNSTREAM = "ladder/ladder.parquet", "downstream.json"
@@ -28,6 +29,7 @@ PICTURES_BYTES = 12_000_000
 MOST_FRAMES = 24
 SHOWN_FPS = 15.0
 THUMBNAIL_PX, THUMBNAIL_FRAMES = 56, 8
+NO_FEATURES = "the audit kept no features to lay out, or too few clips"
 NO_VIDEOS = "the audit was given latents without videos"
 
 
@@ -65,13 +67,21 @@ def gather(
         places=places,
         attributes=attributes,
         downstream=read_json(measured) if downstream or measured.is_file() else None,
+        hashes=hashes(folder),
+        absent={} if places is not None else {"map": NO_FEATURES},
     )
     pairs = nearest_pairs(material, videos, ranks=range(most_pairs))
     if not videos.any:
-        return replace(material, pairs=pairs, absent={"pictures": NO_VIDEOS})
+        return replace(material, pairs=pairs, absent={**material.absent, "pictures": NO_VIDEOS})
     return replace(
         material, pairs=pairs, missed=_missed(material, videos), thumbnails=_thumbnails(material, pairs, videos)
     )
+
+
+def more_pairs(material: Material, finished: Finished, frames: FrameTransform, *, ranks: range) -> list[Pair]:
+    """The pairs of these ranks, from 0, as far as their pictures fit on one page."""
+    videos = _Videos(finished.real_files or {}, finished.synthetic_files or {}, material.attributes, frames)
+    return nearest_pairs(material, videos, ranks=ranks)
 
 
 def clip_table(folder: Path, record: Mapping[str, Any]) -> pd.DataFrame | None:
@@ -97,9 +107,6 @@ class _Videos:
     attributes: pd.DataFrame | None
     frames: FrameTransform
 
-    def __hash__(self) -> int:
-        return id(self)
-
     @property
     def any(self) -> bool:
         """Whether both sides have videos."""
@@ -110,31 +117,30 @@ class _Videos:
         file = self._files(part).get(clip_id)
         return file is not None and file.suffix.lower() not in LATENT_SUFFIXES
 
-    @lru_cache(maxsize=64)  # noqa: B019: it lives as long as one page is made
     def clip(self, part: str, clip_id: str) -> np.ndarray:
         """All frames, (T, H, W) or (T, H, W, 3)."""
-        return read_clip(self._files(part)[clip_id], self.frames)
+        return _read(self._files(part)[clip_id], self.frames)
 
     def fps(self, part: str, clip_id: str) -> float:
         """Frames per second, or what is shown per second where nobody knows."""
         known = self.frames.target_fps or self._rates.get((part, clip_id))
         return known if known is not None and np.isfinite(known) and known > 0 else SHOWN_FPS
 
-    @property
+    @cached_property
     def _rates(self) -> dict[tuple[str, str], float]:
-        return _rates(self)
+        table = self.attributes
+        if table is None or "fps" not in table:
+            return {}
+        keys = zip(table["set"].astype(str), table["clip_id"].astype(str), strict=True)
+        return dict(zip(keys, table["fps"].astype(float), strict=True))
 
     def _files(self, part: str) -> Mapping[str, Path]:
         return self.synthetic if part == "synthetic" else self.real
 
 
-@lru_cache(maxsize=2)
-def _rates(videos: _Videos) -> dict[tuple[str, str], float]:
-    table = videos.attributes
-    if table is None or "fps" not in table:
-        return {}
-    keys = zip(table["set"].astype(str), table["clip_id"].astype(str), strict=True)
-    return dict(zip(keys, table["fps"].astype(float), strict=True))
+@lru_cache(maxsize=64)  # neighbours in the gallery often share a train clip
+def _read(file: Path, frames: FrameTransform) -> np.ndarray:
+    return read_clip(file, frames)
 
 
 def nearest_pairs(material: Material, videos: _Videos, *, ranks: range) -> list[Pair]:

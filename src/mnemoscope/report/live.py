@@ -15,10 +15,12 @@ from mnemoscope.audit.privacy import flag_count_p
 from mnemoscope.audit.subgroups import strata
 from mnemoscope.core.types import Estimate
 from mnemoscope.report.material import SETS, Material
+from mnemoscope.report.words import FEWEST
 
 _PERCENTILES = np.round([*np.arange(80.0, 99.0, 0.5), *np.arange(99.0, 99.95, 0.1)], 1)
 _NOT_ATTRIBUTES = {"clip_id", "path", "patient_id", "split", "set", "first_frame"}
 _CELLS = 65535
+_UNSAID = dict.fromkeys(("flagged", "rate", "excess", "p"))
 
 
 def percentiles(material: Material) -> dict[str, Any] | None:
@@ -34,6 +36,8 @@ def percentiles(material: Material) -> dict[str, Any] | None:
     steps = np.unique([*_PERCENTILES[highest >= _PERCENTILES], own])
     ladder = {str(name): np.sort(rung.to_numpy()) for name, rung in _rungs(material.ladder)}
     rows = [_at(float(step), holdout, synthetic, ladder) for step in steps]
+    if material.redacted:
+        rows = [row | _UNSAID if 0 < row["flagged"] < FEWEST else row for row in rows]
     return {"own": int(np.searchsorted(steps, own)), "rungs": list(ladder), "clips": len(synthetic), "steps": rows}
 
 

@@ -65,7 +65,8 @@ class Material:
         attributes: one row per clip of the three sets, clip_id, set and attributes such as ef; None if unknown.
         thumbnails: by (set, clip_id), a small playing picture as a data URI.
         downstream: the content of ``downstream.json``; None if it was not measured.
-        absent: why pairs, missed or map are not there, by these names.
+        hashes: fingerprints of what the audit was computed from and of what it is, by name.
+        absent: why pictures or map are not there, by these names.
         redacted: whether the page may leave the house: nothing of a real patient is in the material then.
         first: number of the first pair, above 0 on the pages beside the report.
     """
@@ -82,6 +83,7 @@ class Material:
     attributes: pd.DataFrame | None = None
     thumbnails: Mapping[tuple[str, str], str] = field(default_factory=dict)
     downstream: Mapping[str, Any] | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     redacted: bool = False
     first: int = 0

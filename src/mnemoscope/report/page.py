@@ -14,7 +14,7 @@ from mnemoscope.audit.manifold import coverage_expectation
 from mnemoscope.audit.verdict import Limits
 from mnemoscope.core.files import value_fingerprint, write_text
 from mnemoscope.core.types import AuditResult, Privacy, rungs
-from mnemoscope.report import charts, figures, tables, words
+from mnemoscope.report import charts, figures, provenance, tables, words
 from mnemoscope.report.cards import first_cards
 from mnemoscope.report.live import data_block, map_points, percentiles
 from mnemoscope.report.material import Material
@@ -42,7 +42,7 @@ def write_report(material: Material, *, out: Path) -> Path:
         tables.require_columns(getattr(material, name), columns, name=name)
     tables.require_columns(material.patients, tables.PATIENT_COLUMNS, name="patients")
     path = out if out.suffix == ".html" else out / REPORT_FILE
-    page = _environment(material.redacted).get_template("report.html.j2").render(_shown(material))
+    page = environment(redacted=material.redacted).get_template("report.html.j2").render(_shown(material))
     # A file name that is no text becomes visible escapes; it must not stop the report.
     write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))
     return path
@@ -66,7 +66,9 @@ def _shown(material: Material) -> dict[str, Any]:
         "levels": figures.levels(found),
         "expected_coverage": _expected_coverage(result),
         "rungs": found,
-        "histogram": charts.histogram(samples, material.holdout, result.privacy),
+        "histogram": charts.histogram(
+            samples, material.holdout, result.privacy, fewest=words.FEWEST if material.redacted else 1
+        ),
         "hits": drawn.get("hits"),
         "ladder": charts.ladder(found),
         "reach": charts.reach(result.recall),
@@ -74,6 +76,8 @@ def _shown(material: Material) -> dict[str, Any]:
         "exposed": tables.most_exposed(material.patients, most=_MOST_PATIENTS),
         "record": material.record,
         "stages": tables.stages(material.record),
+        "commands": provenance.commands(material.record),
+        "citation": provenance.citation(material.record),
         "script": script,
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "data": data_block(_data(material)),
@@ -96,8 +100,9 @@ def _script() -> Markup:
     return Markup("\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS))
 
 
-def _environment(redacted: bool) -> Environment:
-    environment = Environment(
+def environment(*, redacted: bool = False) -> Environment:
+    """What the templates know: numbers said in words, and every text escaped."""
+    made = Environment(
         loader=PackageLoader("mnemoscope.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -110,9 +115,9 @@ def _environment(redacted: bool) -> Environment:
     names = (words.plain, words.level, words.why, words.moment, words.flat, words.leaf, words.sentence)
     others = (words.middle, words.is_estimate, words.span, words.interval, *names)
     said = {function.__name__: function for function in (*numbers, *others)} | {"count": counted}
-    environment.filters |= said
-    environment.globals |= said | {"RUNGS": words.RUNGS, "HEADS": words.HEADS, "PROBES": words.PROBES}
-    return environment
+    made.filters |= said
+    made.globals |= said | {"RUNGS": words.RUNGS, "HEADS": words.HEADS, "PROBES": words.PROBES}
+    return made
 
 
 def _expected_coverage(result: AuditResult) -> float | None:

@@ -63,6 +63,8 @@ def _tsne(features: np.ndarray) -> np.ndarray:
     from openTSNE.affinity import PerplexityBasedNN
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
+    if not np.ptp(features, axis=0).any():
+        return np.zeros((len(features), 2))  # copies of one clip lie where it lies
     perplexity = min(PERPLEXITY, (len(features) - 1) / 3)
     found = nearest(features, features, L1(), k=min(len(features), int(3 * perplexity) + 1))
     # A clip is its own nearest; of equal clips another may come first, so it is taken out by its number.

@@ -1,0 +1,142 @@
+"""Changes: two or more audits side by side, and whether their intervals say that anything changed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mnemoscope.audit.intervals import share_difference
+from mnemoscope.core.files import write_text
+from mnemoscope.core.types import AuditResult, Estimate
+from mnemoscope.report import words
+
+Number = Estimate | float | None
+_NOT_NUMBERS = ("reid.confusion", "recall.curves", "recall.top_hits", "recall.subgroups", "consistency.lag_share")
+_NOT_CURVES = ("consistency.real", "consistency.synthetic", "consistency.different")
+# Where each number is better: +1 higher, −1 lower; of all others no direction is good by itself.
+BETTER = {
+    "reid.auc": 1,
+    "privacy.flagged": -1,
+    "privacy.flag_rate": -1,
+    "privacy.excess_rate": -1,
+    "privacy.fdr_flagged": -1,
+    "privacy.evidence.confirmed": -1,
+    "recall.learned": 1,
+    "recall.learned_share": 1,
+    "recall.matched.ratio": 1,
+    "recall.known_share": 1,
+    "recall.manifold.coverage": 1,
+    "recall.learned_and_flagged": -1,
+    "power.minimum_detectable_share": -1,
+    "consistency.frozen": -1,
+    "consistency.jumping": -1,
+    "labels.requested_vs_measured.r2": 1,
+    "labels.requested_vs_measured.mae": -1,
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number in all audits.
+
+    Attributes:
+        name: its place in ``audit.json``.
+        numbers: of each audit, in their order; None where it was not measured.
+        differences: of each later audit to the first; None where one of the two has no interval.
+        says: of each later audit: higher, lower, better, worse, "no change shown", or "no interval".
+    """
+
+    name: str
+    numbers: list[Number]
+    differences: list[Estimate | None]
+    says: list[str]
+
+
+def changes(results: Sequence[AuditResult]) -> list[Change]:
+    """Every number of two or more audits, the first being what the others are held against.
+
+    A difference has the interval of Newcombe's method 10, from the intervals of the two numbers as if they were
+    independent. Audits that share their holdout are not, so that the interval is rather too wide than too narrow; a
+    change is said only where it excludes zero.
+
+    Args:
+        results: at least two.
+    """
+    tables = [dict(_numbers(asdict(result))) for result in results]
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    return [_change(name, [table.get(name) for table in tables]) for name in names]
+
+
+def _change(name: str, numbers: list[Number]) -> Change:
+    first, *others = numbers
+    differences = [
+        share_difference(other, first) if isinstance(first, Estimate) and isinstance(other, Estimate) else None
+        for other in others
+    ]
+    return Change(name, numbers, differences, [_said(name, difference) for difference in differences])
+
+
+def _said(name: str, difference: Estimate | None) -> str:
+    if difference is None:
+        return "no interval"
+    if difference.low <= 0.0 <= difference.high:
+        return "no change shown"
+    up = difference.value > 0
+    good = BETTER.get(name)
+    if good is None:
+        return "higher" if up else "lower"
+    return ("higher" if up else "lower") + (": better" if up == (good > 0) else ": worse")
+
+
+def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Number]]:
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if name in (*_NOT_NUMBERS, *_NOT_CURVES) or name in ("verdict", "absent", "gallery"):
+            continue
+        if isinstance(value, Mapping) and set(value) == {"value", "low", "high"}:
+            yield name, Estimate(**value)
+        elif isinstance(value, Mapping):
+            yield from _numbers(value, f"{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, float(value)
+
+
+def as_rows(results: Mapping[str, AuditResult], found: Sequence[Change]) -> list[list[str]]:
+    """A table of texts: a header, the verdicts, then one row per number."""
+    titles = list(results)
+    head = ["", *titles, *(f"{title} against {titles[0]}" for title in titles[1:])]
+    verdicts = [result.verdict.status for result in results.values()]
+    said = ["same" if verdict == verdicts[0] else "changed" for verdict in verdicts[1:]]
+    return [head, ["verdict", *verdicts, *said], *(_row(change) for change in found)]
+
+
+def _row(change: Change) -> list[str]:
+    pairs = zip(change.differences, change.says, strict=True)
+    compared = [says if found is None else f"{says}: {_signed(found)}" for found, says in pairs]
+    return [change.name, *(words.NOT_MEASURED if n is None else _shown(n) for n in change.numbers), *compared]
+
+
+def _shown(number: Estimate | float) -> str:
+    if isinstance(number, Estimate):
+        return f"{words.leaf(number.value)} [{words.leaf(number.low)}, {words.leaf(number.high)}]"
+    return words.leaf(number)
+
+
+def _signed(found: Estimate) -> str:
+    return f"{found.value:+.4g} [{found.low:+.4g}, {found.high:+.4g}]".replace("-", words.MINUS)
+
+
+def write_changes(results: Mapping[str, AuditResult], found: Sequence[Change], path: Path) -> Path:
+    """Writes the comparison as a page that asks no network and runs no script.
+
+    Args:
+        results: audits by title, the first being what the others are held against.
+        found: their :func:`changes`.
+        path: the ``.html`` file.
+    """
+    from mnemoscope.report.page import environment
+
+    rows = as_rows(results, found)
+    page = environment().get_template("compare.html.j2").render(head=rows[0], rows=rows[1:], results=results)
+    write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))
+    return path

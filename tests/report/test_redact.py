@@ -1,0 +1,99 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mnemoscope.core.types import Estimate, TopHit, Verdict
+from mnemoscope.report.material import Material
+from mnemoscope.report.page import write_report
+from mnemoscope.report.redact import redacted
+from tests.report import full
+from tests.report.browser.pages import material
+from tests.report.test_page import Reader, run_record
+
+
+def real_ids(made: Material) -> set[str]:
+    """Every id of a real clip or patient, from the tables themselves."""
+    assert made.attributes is not None
+    real = made.attributes[made.attributes["set"] != "synthetic"]
+    ids = {*real["clip_id"], *made.holdout["clip_id"], *made.patients["patient_id"], *made.samples["nearest_clip_id"]}
+    return ids | {"clip-a", "patient-a", "clip-b", "patient-b"}
+
+
+@pytest.fixture(scope="module")
+def made() -> Material:
+    result = full.result()
+    named = Verdict("fail", ["The clip t0042 of patient-07 lies in /data/hospital/t0042.avi"], ["holdout clip h00003"])
+    record = run_record() | {"identity": {"real": "/data/hospital"}, "config": {"vae": "/data/vae", "note": "t0042"}}
+    hit = TopHit("t0042", "patient-07", 879)
+    assert result.recall is not None
+    result = replace(result, verdict=named, recall=replace(result.recall, top_hits=[hit]))
+    return material(result=result, record=record)
+
+
+@pytest.fixture(scope="module")
+def html(made: Material, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(redacted(made), out=tmp_path_factory.mktemp("redacted")).read_text(encoding="utf-8")
+
+
+def test_the_whole_page_names_patients_and_the_redacted_one_none(made: Material, html: str, tmp_path: Path) -> None:
+    ids = real_ids(made)
+    assert len(ids) > 8000
+    whole = write_report(made, out=tmp_path).read_text(encoding="utf-8")
+    words = set(re.findall(r"[\w-]+", whole))
+    assert len(ids & words) > 8000
+    assert ids & set(re.findall(r"[\w-]+", html)) == set()
+    assert [name for name in ids if len(name) > 4 and name in html] == []
+    assert "/data/" not in html
+
+
+def test_no_picture_is_in_it(made: Material, html: str) -> None:
+    pictures = (
+        [pair.picture for pair in made.pairs] + [one.picture for one in made.missed] + [*made.thumbnails.values()]
+    )
+    assert len(pictures) > 12
+    assert not [picture for picture in pictures if picture in html]
+    assert "data:image" not in html
+    assert not [tag for tag, _ in Reader(html).tags if tag == "img"]
+
+
+def test_the_answer_and_the_numbers_stay(html: str) -> None:
+    text = Reader(html).text
+    for said in (
+        "This synthetic set should not leave",
+        "732 of 10,000",
+        "Redacted.",
+        "AUC",
+        "0.82 times what strangers",
+    ):
+        assert said in text
+    assert "Protected data." not in text
+
+
+def test_counts_under_five_are_not_said(made: Material, tmp_path: Path) -> None:
+    result = made.result
+    assert result.privacy is not None
+    assert result.recall is not None
+    privacy = replace(result.privacy, flagged=3, flag_rate=Estimate(0.0003, 0.0001, 0.0009), p_value=0.777)
+    groups = [replace(result.recall.subgroups[0], clips=40, learned=Estimate(0.05, 0.01, 0.17))]
+    recall = replace(result.recall, subgroups=groups, learned_and_flagged=2)
+    reasons = ["3 synthetic clips (0.0%) are flagged, no more than real clips of other patients would be"]
+    few = replace(result, privacy=privacy, recall=recall, verdict=Verdict("pass", reasons, ["nothing"]))
+    page = write_report(redacted(replace(made, result=few)), out=tmp_path).read_text(encoding="utf-8")
+    text = Reader(page).text
+    assert "Clips above it under 5 Of 10,000" in text
+    assert "Learned and flagged under 5" in text
+    assert "under 5 clips are flagged" in text
+    for given_away in ("0.03 %", "0.777", "5.0 % 1.0 to 17.0 %"):
+        assert given_away not in text
+    assert re.search(r"ef < 30 40 not available", text)
+
+
+def test_a_lone_clip_makes_no_bar(made: Material) -> None:
+    from mnemoscope.report.figures import shares_pct
+
+    values, edges = full.holdout()["p_max"].to_numpy(), full.np.linspace(3, 7, 30)
+    shown = shares_pct(values, edges, fewest=5) * len(values) / 100
+    assert not [count for count in shown if 0 < round(count) < 5]
+    assert any(count >= 5 for count in shown)
