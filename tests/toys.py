@@ -49,7 +49,12 @@ def record_of(space: Space, height: int, width: int):
 
 
 def write_store(
-    folder: Path, clips: Mapping[str, ToyClip], *, space: Space = "latent", scaling: Scaling | None = None
+    folder: Path,
+    clips: Mapping[str, ToyClip],
+    *,
+    space: Space = "latent",
+    scaling: Scaling | None = None,
+    columns: Mapping[str, Sequence[object] | np.ndarray] | None = None,
 ) -> LatentStore:
     ordered = {name: clips[name] for name in sorted(clips)}
     shape = next(iter(ordered.values())).frames.shape[1:]
@@ -57,7 +62,7 @@ def write_store(
     for name, clip in ordered.items():
         if name not in writer.done:
             writer.append(name, clip.frames)
-    rows = manifest(clips, folder).clips
+    rows = make_manifest(table(ordered).assign(**(columns or {})), root=folder).clips
     return writer.finish(rows, record_of(space, *shape[1:]), scaling=scaling)
 
 

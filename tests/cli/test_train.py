@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -10,6 +11,7 @@ from mnemoscope.models.lidm import load_lidm
 from mnemoscope.models.lvdm import load_lvdm
 from tests.cli.conftest import Call
 from tests.tiny_generators import coded_frames, write_cohort
+from tests.toys import ToyClip, write_store
 
 GENERATORS = ("lidm", "lvdm")
 TINY = {
@@ -177,3 +179,22 @@ def test_another_store_needs_another_run(call: Call, store: Path, tmp_path: Path
     done = call("train", "reid", "--store", store, "--out", tmp_path / "run", *SMALL)
     assert done.exit_code == 2
     assert "choose an empty --out" in done.stderr
+
+
+def test_an_ef_regressor_is_trained_and_reads(call: Call, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    clips = {
+        f"c{i:02d}": ToyClip(rng.integers(0, 256, (5, 1, 8, 8), dtype=np.uint8), f"p{i}", "val" if i > 11 else "train")
+        for i in range(14)
+    }
+    write_store(tmp_path / "store", clips, space="image", columns={"ef": np.linspace(20, 80, 14)})
+    small = ("--set", "ef.loop.epochs=1", "--set", "ef.draws=4", "--set", "ef.n_frames=4")
+    done = call("train", "ef", "--store", tmp_path / "store", "--out", tmp_path / "run", *small)
+    assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'run' / 'ef' / 'model'}\n")
+    assert 0 < mnemoscope.load_ef(tmp_path / "run" / "ef" / "model").read(clips["c00"].frames[:, 0]) < 100
+    other = mnemoscope.EfConfig(ef={"loop": {"epochs": 1}, "draws": 4, "n_frames": 4})
+    model = mnemoscope.train_ef_model(store=tmp_path / "store", out=tmp_path / "other", config=other)
+    name = "model.safetensors"
+    assert (model / name).read_bytes() == (tmp_path / "run" / "ef" / "model" / name).read_bytes()
+    done = call("train", "ef", "--store", tmp_path / "store", "--out", tmp_path / "no", "--set", "ef.epochs=3")
+    assert (done.exit_code, "ef.epochs: unknown key" in done.stderr) == (2, True)

@@ -216,12 +216,16 @@ def test_gradients_are_clipped_to_the_global_norm(tmp_path: Path, steps: Steps) 
     step=st.integers(0, 200),
     total=st.integers(1, 200),
     warmup=st.integers(0, 50),
-    schedule=st.sampled_from(["constant", "cosine"]),
+    schedule=st.sampled_from(["constant", "cosine", "step"]),
 )
 def test_the_learning_rate_in_closed_form(step: int, total: int, warmup: int, schedule: str) -> None:
-    config = with_changes(learning_rate=0.2, warmup_steps=warmup, schedule=schedule)
+    config = with_changes(learning_rate=0.2, warmup_steps=warmup, schedule=schedule, epochs=9, step_epochs=2)
     rise = 1.0 if step >= warmup else (step + 1) / warmup
-    fall = 1.0 if schedule == "constant" else math.cos(math.pi / 2 * min(step / total, 1.0)) ** 2
+    fall = {
+        "constant": 1.0,
+        "cosine": math.cos(math.pi / 2 * min(step / total, 1.0)) ** 2,
+        "step": 10.0 ** -((step * 9 // total) // 2),
+    }[schedule]
     assert learning_rate(config, step, total) == pytest.approx(0.2 * rise * fall, abs=1e-12)
 
 
@@ -232,7 +236,7 @@ def test_the_learning_rate_of_every_step_reaches_the_optimiser(tmp_path: Path, s
     assert steps.rate[-1] < steps.rate[4]
 
 
-@pytest.mark.parametrize(("optimizer", "kind"), [("adam", "Adam"), ("adamw", "AdamW")])
+@pytest.mark.parametrize(("optimizer", "kind"), [("adam", "Adam"), ("adamw", "AdamW"), ("sgd", "SGD")])
 def test_optimiser_and_weight_decay_are_those_asked_for(
     tmp_path: Path, steps: Steps, optimizer: str, kind: str
 ) -> None:
@@ -283,9 +287,19 @@ def base_trace(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
     return trace(tmp_path_factory.mktemp("base"), DECAYING)
 
 
-@pytest.mark.parametrize("name", LoopConfig.model_fields)
+@pytest.mark.parametrize("name", sorted(CHANGES))
 def test_every_setting_changes_the_training(tmp_path: Path, base_trace: tuple[object, ...], name: str) -> None:
     assert trace(tmp_path, build(LoopConfig, DECAYING.model_dump() | {name: CHANGES[name]})) != base_trace
+
+
+def test_every_setting_is_tried() -> None:
+    assert set(CHANGES) | {"compile", "step_epochs"} == set(LoopConfig.model_fields) | {"compile"}
+
+
+def test_steps_of_the_rate_are_as_long_as_asked_for(tmp_path: Path) -> None:
+    stepped = with_changes(schedule="step", epochs=3, step_epochs=2)
+    other = build(LoopConfig, stepped.model_dump() | {"step_epochs": 1})
+    assert trace(tmp_path / "two", stepped) != trace(tmp_path / "one", other)
 
 
 def test_the_same_settings_give_the_same_training(tmp_path: Path, base_trace: tuple[object, ...]) -> None:
@@ -303,7 +317,9 @@ def test_the_same_settings_give_the_same_training(tmp_path: Path, base_trace: tu
         ("clip_gradient_norm", 0.0),
         ("patience_epochs", 0),
         ("checkpoint_every_steps", 0),
-        ("schedule", "step"),
+        ("schedule", "linear"),
+        ("step_epochs", 0),
+        ("optimizer", "lion"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_by_name(name: str, value: object) -> None:
@@ -424,6 +440,39 @@ def test_bf16_is_for_the_steps_and_leaves_a_float32_network(tmp_path: Path) -> N
     assert torch.equal(task.network(x), twin(x))
     exact = trained(tmp_path / "exact")[1].history[-1]["train_loss"]
     assert state.history[-1]["train_loss"] == pytest.approx(exact, rel=0.02)
+
+
+class Own(torch.nn.Module):
+    """The compiler leaves containers of PyTorch's own alone."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.inner(x)
+        return out
+
+
+def test_a_compiled_network_is_run_and_trains_to_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a backend that notes what it is to compile: the real one takes a C++ compiler and most of a minute."""
+    graphs: list[object] = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    whole = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda network: whole(network, backend=backend))
+    task, plain = LinearTask(), LinearTask()
+    task.network, plain.network = Own(task.network), Own(plain.network)
+    state = train(task, with_changes(compile=True), tmp_path / "compiled", seed=0)
+    assert graphs
+    expected = train(plain, SHORT, tmp_path / "plain", seed=0)
+    assert untimed(state.history) == untimed(expected.history)
+    assert_same_weights(task.network.state_dict(), plain.network.state_dict())
 
 
 def test_fp16_on_a_cpu_is_refused_with_the_remedy(tmp_path: Path) -> None:

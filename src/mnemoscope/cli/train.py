@@ -14,9 +14,11 @@ from mnemoscope.core.provenance import Run
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.device import usable_device
 from mnemoscope.models.reid import ReidModel
+from mnemoscope.training import ef as ef_training
 from mnemoscope.training import lidm as lidm_training
 from mnemoscope.training import lvdm as lvdm_training
 from mnemoscope.training import vae as vae_training
+from mnemoscope.training.ef import EfTraining, train_ef
 from mnemoscope.training.lidm import LidmTraining, train_lidm
 from mnemoscope.training.lvdm import LvdmTraining, train_lvdm
 from mnemoscope.training.reid import PRESETS, ReidTraining, train_reid
@@ -107,6 +109,27 @@ class LvdmConfig(Config):
         return build(LvdmTraining, merged(preset.model_dump(), self.lvdm), prefix="lvdm.")
 
 
+class EfConfig(Config):
+    """Training of an EF regressor.
+
+    Attributes:
+        preset: small (trains in two minutes on a core), or paper.
+        ef: changes to the preset's recipe, such as ef.loop.epochs=20.
+        seed: of windows, order and weights.
+        device: torch device.
+    """
+
+    preset: ef_training.Preset = "small"
+    ef: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+    device: str = "cpu"
+
+    def recipe(self) -> EfTraining:
+        """The resolved recipe."""
+        preset = ef_training.PRESETS[self.preset]()
+        return build(EfTraining, merged(preset.model_dump(), self.ef), prefix="ef.")
+
+
 def train_reid_model(
     *,
     store: Path | str,
@@ -157,12 +180,19 @@ def train_lvdm_model(
     return _trained("lvdm", train_lvdm, store, out, config or LvdmConfig(), progress)
 
 
+def train_ef_model(
+    *, store: Path | str, out: Path | str, config: EfConfig | None = None, progress: Progress = unwatched
+) -> Path:
+    """Trains an EF regressor on an image-space store, into ``out / "ef" / "model"``, or goes on with it."""
+    return _trained("ef", train_ef, store, out, config or EfConfig(), progress)
+
+
 def _trained(
     name: str,
     train: Callable[..., object],
     store: Path | str,
     out: Path | str,
-    config: VaeConfig | LidmConfig | LvdmConfig,
+    config: VaeConfig | LidmConfig | LvdmConfig | EfConfig,
     progress: Progress,
 ) -> Path:
     """The folder of the model that a stage of one store makes."""
@@ -278,6 +308,24 @@ def lvdm(store: Path, out: Path, asked: Asked[LvdmConfig]) -> None:
             show_plan(_resolved("lvdm", config, config.recipe()), {"store": store, "out": out})
             return
         _say(train_lvdm_model(store=store, out=out, config=config, progress=progress), asked.as_json)
+
+
+@command.command()
+@_STORE
+@_OUT
+@settings(EfConfig)
+def ef(store: Path, out: Path, asked: Asked[EfConfig]) -> None:
+    """Train a regressor of the ejection fraction on the train clips of an image-space store.
+
+    \b
+    Example: mnemoscope encode CLIPS --space image --set frames.height=56 --set frames.width=56 --out runs/frames
+             mnemoscope train ef --store runs/frames --out runs/ef
+    """
+    with asked.answering() as (config, progress):
+        if asked.dry_run:
+            show_plan(_resolved("ef", config, config.recipe()), {"store": store, "out": out})
+            return
+        _say(train_ef_model(store=store, out=out, config=config, progress=progress), asked.as_json)
 
 
 def _say(model: Path, as_json: bool) -> None:

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -29,15 +30,21 @@ _DAMAGED = (
 )
 
 
+# NumPy's numbers are data too; files of older versions of NumPy name them otherwise.
+_NUMPY_NUMBERS: list[Any] = [
+    (np.float64(0).__reduce__()[0], name) for name in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+] + [np.dtype, *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "bool"))]
+
+
 def read_plain(path: Path) -> Any:
-    """Tensors, numbers, strings and containers of them, onto the CPU.
+    """Tensors, numbers (NumPy's as well), strings and containers of them, onto the CPU.
 
     Raises:
         CorruptFile: if the file is missing, damaged, or holds anything but data.
     """
     try:
         # Opened here: torch leaves its own handle open when a file is damaged.
-        with path.open("rb") as file:
+        with path.open("rb") as file, torch.serialization.safe_globals(_NUMPY_NUMBERS):
             return torch.load(file, map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

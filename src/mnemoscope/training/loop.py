@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -37,8 +38,8 @@ from mnemoscope.training.checkpoint import load_checkpoint, save_checkpoint
 log = logging.getLogger(__name__)
 
 _CALMER = (
-    "lower the learning rate (--set MODEL.loop.learning_rate=…, MODEL being reid, vae, lidm or lvdm) or clip gradients "
-    "(--set MODEL.loop.clip_gradient_norm=1)"
+    "lower the learning rate (--set MODEL.loop.learning_rate=…, MODEL being reid, vae, lidm, lvdm or ef) or clip "
+    "gradients (--set MODEL.loop.clip_gradient_norm=1)"
 )
 
 Batch = Mapping[str, Tensor]
@@ -52,10 +53,13 @@ class LoopConfig(Config):
         epochs: at most this many.
         batch_size: examples in a step, over all processes; each takes its share.
         learning_rate: peak rate.
-        schedule: ``constant``, or ``cosine`` to zero over all epochs; both after ``warmup_steps`` of linear rise.
+        optimizer: adam, adamw, or sgd (momentum 0.9).
+        schedule: ``constant``, ``cosine`` to zero over all epochs, or ``step``, to a tenth each ``step_epochs``; all of
+            them after ``warmup_steps`` of linear rise.
         clip_gradient_norm: global norm to clip to; None does not clip.
         patience_epochs: stop when validation has not improved for so long; None never stops early.
         precision: ``no`` is float32.
+        compile: compile the network (``torch.compile``); minutes at first, which pay on a GPU. Needs a C++ compiler.
         ema_decay: validate and keep an exponential moving average of the weights, of this decay after a warm-up;
             None keeps the weights themselves.
         keep: the network of the ``best`` validation loss, or the ``last``.
@@ -66,12 +70,14 @@ class LoopConfig(Config):
     batch_size: int = Field(1024, ge=1)
     learning_rate: float = Field(5e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    optimizer: Literal["adam", "adamw"] = "adam"
-    schedule: Literal["constant", "cosine"] = "constant"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    step_epochs: int = Field(15, ge=1)
     warmup_steps: int = Field(0, ge=0)
     clip_gradient_norm: float | None = Field(None, gt=0)
     patience_epochs: int | None = Field(None, ge=1)
     precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
     ema_decay: float | None = Field(None, gt=0, lt=1)
     keep: Literal["best", "last"] = "best"
     checkpoint_every_steps: int = Field(500, ge=1)
@@ -160,6 +166,8 @@ def train(
 def _train(
     task: Task, config: LoopConfig, out: Path, seed: int, accelerator: Accelerator, progress: Progress
 ) -> TrainingState:
+    if config.compile:
+        task.network.compile()
     objective, optimizer = accelerator.prepare(_Objective(task), _optimizer(task.network, config))
     average = _average(task.network, config, accelerator.device)
     state = _resume(out, accelerator, task.network, optimizer, average)
@@ -210,9 +218,16 @@ def _board(out: Path, state: TrainingState, accelerator: Accelerator) -> Iterato
 
 
 def _optimizer(network: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    kinds: dict[str, Any] = {
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "sgd": partial(torch.optim.SGD, momentum=0.9),
+    }
     trainable = [p for p in network.parameters() if p.requires_grad]
-    return kind(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
+    made: torch.optim.Optimizer = kinds[config.optimizer](
+        trainable, lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    return made
 
 
 def _average(network: nn.Module, config: LoopConfig, device: torch.device) -> EMAModel | None:
@@ -241,7 +256,11 @@ def _averaged(network: nn.Module, average: EMAModel | None) -> Iterator[None]:
 def learning_rate(config: LoopConfig, step: int, total_steps: int) -> float:
     """Rate of step ``step`` (from 0) of ``total_steps``."""
     rise = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / total_steps))) if config.schedule == "cosine" else 1.0
+    fall = 1.0
+    if config.schedule == "cosine":
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / total_steps)))
+    elif config.schedule == "step":
+        fall = 0.1 ** (step * config.epochs // total_steps // config.step_epochs)
     return config.learning_rate * rise * fall
 
 

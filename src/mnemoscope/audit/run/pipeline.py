@@ -17,6 +17,7 @@ from mnemoscope.latents.encode import FrameEncoder, source_fingerprint
 from mnemoscope.latents.scaling import Scaling
 from mnemoscope.latents.store import LatentStore, is_store
 from mnemoscope.models.device import usable_device
+from mnemoscope.models.ef_readers import ef_reader
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ def run_audit(
     stages.training_recipe(config, channels=4)  # misspelt settings are named before hours of encoding
     if config.measured_ef is not None:
         together.measured_table(config.measured_ef)
+    if config.ef_reader is not None:
+        ef_reader(config.ef_reader)
     of_real, of_synthetic, encoder = _encode(run, real, synthetic, config, progress)
     model, model_key = stages.trained(run, of_real.store, of_real.altered, config=config, progress=progress)
     model.require_store(of_synthetic.store)

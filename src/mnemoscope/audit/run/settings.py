@@ -31,7 +31,7 @@ class AuditConfig(Config):
         ladder_copies: train clips that are shown again through every rung of the ladder, each of another patient.
         evidence_pairs: most similar pairs of either set whose decoded frames are compared as well; 0 compares none.
         probe_clips: holdout clips for the shortcut probes.
-        ef_reader: what measures the ejection fraction of synthetic clips: ``phantom``, or null for nothing.
+        ef_reader: what measures the EF of synthetic clips: ``phantom``, the folder of an EF model, or null for nothing.
         measured_ef: CSV with ``clip_id`` and ``ef`` that another regressor measured, in place of a reader.
         vae: ``bundled``, a diffusers folder, or a hub name.
         precision: of the VAE; ``auto`` is bf16 on a GPU that has it, else fp32.
@@ -62,7 +62,7 @@ class AuditConfig(Config):
     ladder_copies: int = Field(100, ge=1)
     evidence_pairs: int = Field(100, ge=0)
     probe_clips: int = Field(60, ge=4)
-    ef_reader: Literal["phantom"] | None = None
+    ef_reader: str | None = None
     measured_ef: Path | None = None
     vae: str = "bundled"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

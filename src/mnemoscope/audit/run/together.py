@@ -17,7 +17,7 @@ from mnemoscope.data.clips import LATENT_SUFFIXES
 from mnemoscope.data.video import probe, read_clip
 from mnemoscope.latents.features import FrameFeatures
 from mnemoscope.latents.store import LatentStore
-from mnemoscope.models.ef_readers import EF_READERS
+from mnemoscope.models.ef_readers import ef_reader
 from mnemoscope.search import Head, pair_scores
 
 MOST_CLIPS = 200
@@ -140,7 +140,7 @@ def _read(clips: pd.DataFrame, files: dict[str, Path] | None, config: AuditConfi
     chosen = rows["clip_id"].iloc[np.sort(order)].tolist()
     if not chosen:
         raise TooFewSamples("only latents of the synthetic clips were given; an EF reader needs their videos")
-    reader = EF_READERS[str(config.ef_reader)]
+    reader = ef_reader(str(config.ef_reader))
     frames = config.frames
 
     def measure(clip_id: str) -> float:
