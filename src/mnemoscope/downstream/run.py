@@ -1,0 +1,294 @@
+"""The run: every arm, every seed, one kept stage each, then the numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from mnemoscope.core.config import Config, build, merged
+from mnemoscope.core.errors import ConfigError, TooFewSamples
+from mnemoscope.core.files import value_fingerprint, whole_file, write_json
+from mnemoscope.core.progress import Progress, unwatched
+from mnemoscope.core.provenance import Run
+from mnemoscope.core.rng import generator
+from mnemoscope.data.transform import FrameTransform
+from mnemoscope.downstream.regress import PREDICTIONS, Material, read_clips, too_small, train_and_test
+from mnemoscope.downstream.results import DownstreamResult, summarise
+from mnemoscope.downstream.sets import PixelSet, measured_ef, open_sets, require_ef
+from mnemoscope.downstream.subsets import MATCHED, Arm, decomposing_arms, paper_arms, relabelled, with_errors
+from mnemoscope.models.device import usable_device
+from mnemoscope.models.ef import load_ef
+from mnemoscope.models.ef_readers import ef_reader
+from mnemoscope.release.audited import Audited
+from mnemoscope.training.ef import LEAST_CLIPS, PRESETS, SIDE_PX, EfTraining, Preset
+
+RESULT = "downstream.json"
+_TEACHER = "real_full"  # its regressor relabels
+_WITHOUT_READER = "nothing measures the true EF of the synthetic clips; name a reader (--ef-reader)"
+
+
+class DownstreamConfig(Config):
+    """What a synthetic set is worth to train an EF regressor on.
+
+    Attributes:
+        preset: small (two minutes of a core for each training), or paper.
+        ef: changes to the preset's recipe, such as ef.loop.epochs=20.
+        seeds: trainings of each arm.
+        relabel: synthetic clips have the EF requested (off), that a regressor of real clips reads (on), or both.
+        ef_reader: what measures the true EF of synthetic clips, for the parts of the gap: phantom, or a model's folder.
+        arms: only these; null for all.
+        val_share: share of an arm's patients, or train patients behind its clips, that choose its network.
+        side_px: of the frames, where folders are given; null takes the preset's.
+        target_fps: of the clips, where folders are given; null keeps theirs.
+        seed: of subsets, weights, order and resampling.
+        device: torch device.
+    """
+
+    preset: Preset = "small"
+    ef: dict[str, Any] = Field(default_factory=dict)
+    seeds: int = Field(3, ge=1)
+    relabel: Literal["off", "on", "both"] = "both"
+    ef_reader: str | None = None
+    arms: tuple[str, ...] | None = None
+    val_share: float = Field(0.15, gt=0, lt=1)
+    side_px: int | None = Field(None, ge=1)
+    target_fps: float | None = Field(None, gt=0)
+    seed: int = 0
+    device: str = "cpu"
+
+    def recipe(self) -> EfTraining:
+        """The resolved recipe."""
+        return build(EfTraining, merged(PRESETS[self.preset]().model_dump(), self.ef), prefix="ef.")
+
+    def frames(self) -> FrameTransform:
+        """Size and rate of the pixels."""
+        side = self.side_px or SIDE_PX[self.preset]
+        return FrameTransform(height=side, width=side, target_fps=self.target_fps)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """All that a training needs.
+
+    Attributes:
+        run: keeps the trainings.
+        sets: by source.
+        clips: tables by source, ``clip_id``, ``ef`` and ``group``; of synthetic clips the usable ones, also
+            ``nearest_clip_id`` and ``gated``.
+        test: the real holdout.
+        measured: true EF of the usable synthetic clips by id; None without a reader.
+        config: settings.
+        recipe: of every training.
+        progress: told how far a training is.
+    """
+
+    run: Run
+    sets: Mapping[str, PixelSet]
+    clips: Mapping[str, pd.DataFrame]
+    test: pd.DataFrame
+    measured: pd.Series | None
+    config: DownstreamConfig
+    recipe: EfTraining
+    progress: Progress
+
+
+def run_downstream(
+    run: Run,
+    *,
+    real: Path,
+    synthetic: Path,
+    audited: Audited,
+    config: DownstreamConfig,
+    progress: Progress = unwatched,
+) -> DownstreamResult:
+    """Trains every arm with every seed, tests all on the real holdout, and writes ``downstream.json``.
+
+    Args:
+        run: the run's folder; finished trainings in it are reused where what they depend on is unchanged.
+        real: folder of the real clips that were audited, or an image-space store of them.
+        synthetic: likewise.
+        audited: the audit of these two; its flagged clips are left out.
+        config: settings.
+        progress: told how far the stages are.
+
+    Raises:
+        MnemoscopeError: before anything is trained, if sets, audit or settings do not allow all arms.
+    """
+    usable_device(config.device)
+    recipe = config.recipe()
+    if config.ef_reader is not None:
+        ef_reader(config.ef_reader)
+    of_real, of_synthetic = open_sets(
+        run, real=real, synthetic=synthetic, audited=audited, frames=config.frames(), progress=progress
+    )
+    clips = {"real": _real_clips(of_real), "synthetic": _usable(of_synthetic, audited)}
+    test = of_real.store.of_split("holdout")
+    require_ef(clips["real"], flag=f"--real {real}")
+    require_ef(test, flag=f"--real {real}")
+    require_ef(clips["synthetic"], flag=f"--synthetic {synthetic}")
+    measured = None
+    if config.ef_reader is not None:
+        ids = clips["synthetic"]["clip_id"].tolist()
+        measured = measured_ef(run, config.ef_reader, of_synthetic, ids, progress)
+    sets = {"real": of_real, "synthetic": of_synthetic}
+    scene = _Scene(run, sets, clips, test, measured, config, recipe, progress)
+    plans, absent = _trainable(scene, [_plan(scene, config.seed + number) for number in range(config.seeds)])
+    predictions: dict[str, list[pd.DataFrame]] = {name: [] for name in plans[0]}
+    for number, plan in enumerate(plans):
+        for name, arm in plan.items():
+            predictions[name].append(_prediction(scene, name, arm, config.seed + number, plan))
+    result = summarise(plans[0], predictions, absent=absent, seed=config.seed)
+    write_json(run.out / RESULT, result.to_json())
+    return result
+
+
+def _real_clips(clips: PixelSet) -> pd.DataFrame:
+    train = clips.store.of_split("train")
+    return train.assign(group=train["patient_id"])
+
+
+def _usable(clips: PixelSet, audited: Audited) -> pd.DataFrame:
+    """The unflagged clips with what the audit found of them; near copies of one train patient are one group."""
+    samples = audited.samples[~audited.samples["flagged"]]
+    rows = clips.rows(samples.index.tolist())
+    found = samples[["nearest_clip_id", "nearest_patient_id", "gated"]].reset_index(drop=True)
+    return pd.concat([rows, found], axis=1).rename(columns={"nearest_patient_id": "group"})
+
+
+def _plan(scene: _Scene, seed: int) -> dict[str, Arm]:
+    """The arms of one seed, by name; the arm that relabels comes first."""
+    real, synthetic, config = scene.clips["real"], scene.clips["synthetic"], scene.config
+    given = paper_arms(real, synthetic, seed=seed)
+    arms = dict(given)
+    if config.relabel != "off":
+        arms |= relabelled(given)
+    if config.relabel == "on":
+        arms = {name: arm for name, arm in arms.items() if (arm.source, arm.labels) != ("synthetic", "given")}
+    if scene.measured is not None:
+        arms |= decomposing_arms(real, synthetic, scene.measured, seed=seed)
+    if config.arms is None:
+        return arms
+    unknown = set(config.arms) - set(arms)
+    if unknown or not config.arms:
+        raise ConfigError(f"arms: expected some of {', '.join(arms)}, found {', '.join(sorted(unknown)) or 'none'}")
+    teacher = any(arms[name].labels == "relabelled" for name in config.arms)
+    return {name: arm for name, arm in arms.items() if name in config.arms or (teacher and name == _TEACHER)}
+
+
+def _trainable(scene: _Scene, plans: list[dict[str, Arm]]) -> tuple[list[dict[str, Arm]], dict[str, str]]:
+    """The plans, if every arm can be trained, and why arms are absent; said before anything is trained."""
+    found = {
+        name: why
+        for plan in plans
+        for name, arm in plan.items()
+        if (why := too_small(_rows(scene, arm), val_share=scene.config.val_share))
+    }
+    absent = _absent(scene, plans[0])
+    if scene.config.arms is None and found.keys() & set(MATCHED):
+        absent["prior"] = (
+            f"too few synthetic clips can have the EF distribution of the real ones, by true EF ({found['prior']})"
+        )
+        plans = [{name: arm for name, arm in plan.items() if name not in MATCHED} for plan in plans]
+        found = {name: why for name, why in found.items() if name not in MATCHED}
+    if found:
+        others = ", ".join(name for name in plans[0] if name not in found)
+        raise TooFewSamples(
+            f"expected at least {LEAST_CLIPS} clips to train on beside those that choose the network, of two patients "
+            f"or more, in every arm; found {', '.join(f'{name}: {why}' for name, why in found.items())}; give more "
+            f"clips, or train other arms only (--set arms=[{others}])"
+        )
+    return plans, absent
+
+
+def _absent(scene: _Scene, plan: Mapping[str, Arm]) -> dict[str, str]:
+    absent = {}
+    sizes = [len(scene.clips[name]) for name in ("synthetic", "real")]
+    if sizes[0] <= sizes[1]:
+        absent["synthetic_random"] = f"{sizes[0]} usable synthetic clips are no more than the {sizes[1]} real ones"
+    if scene.measured is None:
+        absent["decomposition"] = _WITHOUT_READER
+    return {name: why for name, why in absent.items() if name not in plan}
+
+
+def _rows(scene: _Scene, arm: Arm) -> pd.DataFrame:
+    """The clips of an arm in the order of ids, with their labels as given."""
+    table = scene.clips[arm.source]
+    return table[table["clip_id"].isin(arm.clips)].sort_values("clip_id").reset_index(drop=True)
+
+
+def _labelled(scene: _Scene, arm: Arm, seed: int, plan: Mapping[str, Arm]) -> pd.DataFrame:
+    """The clips of an arm with the EF to learn."""
+    rows = _rows(scene, arm)
+    if arm.labels == "given":
+        return rows
+    if arm.labels == "noisy":
+        return rows.assign(ef=_noisy(scene, rows["ef"].to_numpy(np.float64), seed))
+    values = scene.measured if arm.labels == "measured" else _relabels(scene, seed, plan)
+    assert values is not None  # arms with measured labels are planned where there is a reader alone
+    return rows.assign(ef=values.loc[rows["clip_id"]].to_numpy())
+
+
+def _noisy(scene: _Scene, ef: np.ndarray, seed: int) -> np.ndarray:
+    assert scene.measured is not None
+    requested = scene.clips["synthetic"].set_index("clip_id")["ef"]
+    measured = scene.measured.dropna()
+    return with_errors(
+        ef,
+        requested=requested.loc[measured.index].to_numpy(np.float64),
+        measured=measured.to_numpy(np.float64),
+        rng=generator(seed, "downstream", "noisy"),
+    )
+
+
+def _relabels(scene: _Scene, seed: int, plan: Mapping[str, Arm]) -> pd.Series:
+    """EF that the regressor of all real clips, of this seed, reads off the usable synthetic ones; kept."""
+    teacher, key = _trained(scene, _TEACHER, plan[_TEACHER], seed, plan)
+    rows = scene.clips["synthetic"]
+
+    def make(folder: Path) -> None:
+        model = load_ef(teacher / "model", device=scene.config.device)
+        values = read_clips(model, scene.sets["synthetic"].store, rows)
+        with whole_file(folder / "ef.parquet") as temporary:
+            values.rename_axis("clip_id").rename("ef").reset_index().to_parquet(temporary, index=False)
+
+    inputs = {"teacher": key, "clips": rows["clip_id"].tolist(), "store": scene.sets["synthetic"].store.fingerprint}
+    folder = scene.run.stage(f"relabelled-{seed}", inputs, make)
+    return pd.read_parquet(folder / "ef.parquet").set_index("clip_id")["ef"]
+
+
+def _prediction(scene: _Scene, name: str, arm: Arm, seed: int, plan: Mapping[str, Arm]) -> pd.DataFrame:
+    return pd.read_parquet(_trained(scene, name, arm, seed, plan)[0] / PREDICTIONS)
+
+
+def _trained(scene: _Scene, name: str, arm: Arm, seed: int, plan: Mapping[str, Arm]) -> tuple[Path, str]:
+    """The folder of one finished training, and what decided it."""
+    config, store, test = scene.config, scene.sets[arm.source].store, scene.sets["real"].store
+    material = Material(
+        store=store,
+        clips=_labelled(scene, arm, seed, plan),
+        recipe=scene.recipe,
+        val_share=config.val_share,
+        seed=seed,
+        device=config.device,
+    )
+    learnt = material.clips[["clip_id", "ef", "group"]]
+    inputs = {
+        "store": store.fingerprint,
+        "clips": learnt.to_dict("list"),
+        "test": [test.fingerprint, scene.test[["clip_id", "ef"]].to_dict("list")],
+        "recipe": scene.recipe.model_dump(mode="json"),
+        "val_share": config.val_share,
+        "seed": seed,
+    }
+
+    def told(stage: str, done: int, total: int, unit: str) -> None:
+        scene.progress(f"{name}, seed {seed}", done, total, unit)
+
+    def make(folder: Path) -> None:
+        train_and_test(material, test, scene.test, folder, progress=told)
+
+    return scene.run.stage(f"{name}-{seed}", inputs, make), value_fingerprint(inputs)
