@@ -77,13 +77,15 @@ def _write_audit(run: Path, folder: Path) -> None:
     run.mkdir()
     names = _names()
     _write_store(run / "latents-synthetic", names, "synthetic", FRAMES)
-    _write_store(run / "latents-real", ["real"], "train", 1)
-    samples = pd.DataFrame({"clip_id": names, "p_max": 0.0, "nearest_clip_id": "real", "flagged": False, "gated": True})
+    _write_store(run / "latents-real", ["real000001"], "train", 1)
+    samples = pd.DataFrame(
+        {"clip_id": names, "p_max": 0.0, "nearest_clip_id": "real000001", "flagged": False, "gated": True}
+    )
     hashes = [sha256_of(folder / "Videos" / f"{name}.avi") for name in names]
     samples.assign(sha256=hashes).to_parquet(run / SAMPLES)
-    pd.DataFrame({"clip_id": ["held"], "patient_id": ["held"], "nearest_clip_id": "real", "gated": True}).to_parquet(
-        run / HOLDOUT
-    )
+    pd.DataFrame(
+        {"clip_id": ["held"], "patient_id": ["held"], "nearest_clip_id": "real000001", "gated": True}
+    ).to_parquet(run / HOLDOUT)
     pd.DataFrame({"patient_id": [f"patient{number:05d}" for number in range(7465)]}).to_parquet(run / PATIENTS)
     rate = Estimate(0.0, 0.0, 0.001)
     result = AuditResult(

@@ -279,6 +279,23 @@ def test_a_decision_that_names_a_patient_is_refused(flagged: Made) -> None:
     assert nothing_was_written(flagged)
 
 
+def test_an_id_that_is_a_word_counts_where_people_write_only(flagged: Made) -> None:
+    """ "clips" and "smith" are patients: every card says clips, nobody but a person would say smith."""
+    pd.DataFrame({"patient_id": ["clips", "smith"]}).to_parquet(flagged.run / "patients.parquet")
+    line = f"s4,withhold,,{WHEN},"
+    with pytest.raises(Refused, match="what people wrote: 'smith'"):
+        released(flagged, f"s1,release,Ann,{WHEN},not smith", line)
+    assert released(flagged, f"s1,release,Ann,{WHEN},seen", line).clips == 5
+
+
+def test_a_place_of_the_house_in_a_text_is_refused(passed: Made) -> None:
+    audit = read_json(passed.run / "audit.json")
+    audit["verdict"]["not_tested"] = [f"{passed.run.parent / 'home' / 'secret'}: could not be read"]
+    write_json(passed.run / "audit.json", audit)
+    with pytest.raises(Refused, match=r"folders of the house(?s:.*)README.md: .*secret"):
+        released(passed)
+
+
 # An audit of other files
 
 

@@ -17,6 +17,7 @@ from mnemoscope.core.types import AuditResult, Privacy
 from mnemoscope.latents.store import CLIPS, is_store
 
 MOST_NAMED = 20
+_WORD = re.compile(r"[^\W_]+")
 # Shorter ids cannot be told from a word or a number of the text.
 _SHORTEST_NAME, _SHORTEST_NUMBER = 4, 6
 
@@ -103,7 +104,8 @@ def real_names(audited: Audited) -> set[str]:
 
 def names_in(text: str, names: Iterable[str]) -> list[str]:
     """The ids that stand in a text as words of their own; too short ones are not looked for."""
-    there = [name for name in names if len(name) >= _shortest(name) and name in text]
+    words = set(_WORD.findall(text))  # of a long text and many ids only few need to be looked for
+    there = [n for n in names if len(n) >= _shortest(n) and words.issuperset(_WORD.findall(n)) and n in text]
     return sorted(name for name in there if re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text))
 
 

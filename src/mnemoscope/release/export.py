@@ -124,7 +124,7 @@ def export(
     withheld = {clip_id for clip_id, decision in words.items() if decision.decision == WITHHOLD}
     kept = sorted(wanted - withheld)
     accepted = _acceptance(audited, config.accept_inconclusive)
-    names = real_names(audited)
+    names, places = real_names(audited), {str(place) for place in audited.record["identity"].values() if place}
     _gate(audited, kept, words, accepted=accepted is not None, real=names)
     rows, clips = _found(audited, kept, synthetic)
     with whole_folder(out) as folder:
@@ -139,7 +139,7 @@ def export(
         documents = write_documents(folder, card, audited.result, table, record)
         hashes |= {name: sha256_of(folder / name) for name in documents}
         write_json(folder / PROVENANCE, record | {"files": dict(sorted(hashes.items()))})
-        _require_nobody_named(folder, [*documents, PROVENANCE], names)
+        _require_nothing_told(folder, [*documents, PROVENANCE], _typed(record, config), names | places)
         seal = sha256_of(folder / PROVENANCE)
     return Exported(out, len(clips), len(withheld), len(rows.index.difference(audited.samples.index)), seal)
 
@@ -308,13 +308,24 @@ def _audit_record(audited: Audited) -> dict[str, Any]:
     }
 
 
-def _require_nobody_named(folder: Path, texts: Sequence[str], names: set[str]) -> None:
-    """Looks for real ids in everything that is written, whichever way they came there."""
-    shown = names | {json.dumps(name)[1:-1] for name in names}
-    found = {text: names_in((folder / text).read_text(encoding="utf-8"), shown) for text in texts}
-    told = [f"- {text}: {listed(named)}" for text, named in found.items() if named]
+def _typed(record: Mapping[str, Any], config: ExportConfig) -> str:
+    """Everything in a release that people or file names say."""
+    words = [clip["decision"] for clip in record["clips"]] + [record["accepted"]]
+    said = [text for word in words if word is not None for text in word.values()]
+    ids = [clip["clip_id"] for clip in record["clips"]]
+    return "\n".join([*ids, *said, config.title, config.licence, config.creator, config.contact])
+
+
+def _require_nothing_told(folder: Path, documents: Sequence[str], typed: str, secrets: set[str]) -> None:
+    """Looks for real ids and places of the house in all that is written, whichever way they came there."""
+    # In our own words an id without a digit may be just a word.
+    numbered = {secret for secret in secrets if any(letter.isdigit() for letter in secret) or "/" in secret}
+    shown = numbered | {json.dumps(secret)[1:-1] for secret in numbered}
+    found = {name: names_in((folder / name).read_text(encoding="utf-8"), shown) for name in documents}
+    found["what people wrote"] = names_in(typed, secrets)
+    told = [f"- {place}: {listed(named)}" for place, named in found.items() if named]
     if told:
         raise Refused(
-            "the release would name real clips or patients; word decisions and card otherwise, or rename the synthetic "
-            "clips and audit again:\n" + "\n".join(told)
+            "the release would name real clips, patients or folders of the house; word decisions and card otherwise, "
+            "or rename the synthetic clips and audit again:\n" + "\n".join(told)
         )
