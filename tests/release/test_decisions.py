@@ -70,3 +70,12 @@ def test_an_unreadable_table_is_refused(tmp_path: Path, content: bytes | None, m
         (tmp_path / "d.csv").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_decisions(tmp_path / "d.csv", clips=CLIPS)
+
+
+def test_an_apostrophe_before_a_formula_is_taken_off(tmp_path: Path) -> None:
+    table = tmp_path / "decisions.csv"
+    table.write_text(
+        "clip_id,decision,who,when,why\n'=s,release,'@me,2026-03-01T14:30:00Z,''t is\n'n,withhold,,2026-03-01,\n"
+    )
+    found = read_decisions(table, clips={"=s", "'n"})
+    assert (found["=s"].who, found["=s"].why, found["'n"].decision) == ("@me", "'t is", "withhold")

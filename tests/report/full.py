@@ -30,6 +30,8 @@ from mnemoscope.core.types import (
     Verdict,
     Verification,
 )
+from mnemoscope.downstream.decompose import Part
+from mnemoscope.downstream.results import ArmResult, DownstreamResult
 
 TRAIN, HOLDOUT, SYNTHETIC = 7465, 1277, 10_000
 TAU = 6.0042
@@ -194,6 +196,15 @@ def result() -> AuditResult:
         absent=ABSENT,
     )
     return replace(found, verdict=replace(found.verdict, not_tested=not_tested(found)))
+
+
+def worth(name: str = "synthetic_full") -> DownstreamResult:
+    """One arm and one part of the gap."""
+    arm = ArmResult(
+        name, "synthetic", "given", 7465, around(0.2914, 0.031), around(9.004, 0.2), around(10.321, 0.3), [0.29]
+    )
+    part = Part(name, around(0.5317, 0.044), "real_full", name, name, adds_up=True)
+    return DownstreamResult({"clips": HOLDOUT}, [arm], [part])
 
 
 def samples(seed: int = 0) -> pd.DataFrame:

@@ -306,7 +306,7 @@ def hostile_pages(out: Path) -> Iterator[str]:
     yield written(out, pairs=[replace(pair(), **names)])
     portrait = Portrait(clip_id=HOSTILE, patient_id=HOSTILE, group=HOSTILE, picture="")
     yield written(out, missed=[portrait], absent={"map": HOSTILE, "pictures": HOSTILE})
-    yield written(out, downstream={HOSTILE: {HOSTILE: HOSTILE}})
+    yield written(out, downstream=full.worth(HOSTILE))
     yield written(out, replace(audit_result(), gallery={HOSTILE: HOSTILE}))
     yield written(out, replace(audit_result(), power={HOSTILE: full.rung(0.9)}))
     yield written(out, replace(audit_result(), probes={HOSTILE: full.probes()["unchanged"]}))
@@ -459,3 +459,9 @@ def test_text_and_charts_reach_the_contrast_of_wcag_aa(theme: str) -> None:
 def test_black_on_white_has_the_contrast_that_the_standard_gives() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21.0)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+def test_what_the_set_is_worth_is_said_arm_by_arm(tmp_path: Path) -> None:
+    text = Reader(written(tmp_path, downstream=full.worth())).text
+    assert "synthetic full 7,465 0.291 0.260 to 0.322 9.004 8.804 to 9.204 10.321 10.021 to 10.621 not measured" in text
+    assert "0.532 0.488 to 0.576" in text

@@ -84,7 +84,7 @@ def test_counts_under_five_are_not_said(made: Material, tmp_path: Path) -> None:
     text = Reader(page).text
     assert "Clips above it under 5 Of 10,000" in text
     assert "Learned and flagged under 5" in text
-    assert "under 5 clips are flagged" in text
+    assert "Under 5 clips are flagged" in text
     for given_away in ("0.03 %", "0.777", "5.0 % 1.0 to 17.0 %"):
         assert given_away not in text
     assert re.search(r"ef < 30 40 not available", text)

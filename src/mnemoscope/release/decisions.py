@@ -11,6 +11,7 @@ from mnemoscope.core.errors import InputError
 COLUMNS = ("clip_id", "decision", "who", "when", "why")
 RELEASE, WITHHOLD = "release", "withhold"
 _MOST_LISTED = 100
+_FORMULA = "=+-@\t\r'"
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,16 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             header = next(lines, [])
             if tuple(header) != COLUMNS:
                 raise InputError(f"{path}: expected the header {','.join(COLUMNS)}, found {','.join(header)!r}")
-            yield from ((lines.line_num, cells) for cells in lines if cells)
+            yield from ((lines.line_num, [_unguarded(cell) for cell in cells]) for cells in lines if cells)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path}: expected a readable CSV of decisions in UTF-8, got: {error} (--decisions)"
         ) from error
+
+
+def _unguarded(cell: str) -> str:
+    """A cell without the apostrophe that keeps spreadsheets from taking it for a formula."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] and cell[1] in _FORMULA else cell
 
 
 def _problems(cells: list[str], clips: Collection[str]) -> Iterator[str]:

@@ -1,27 +1,31 @@
 """Gather: from the folder of a finished audit to the material of its page."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from mnemoscope.audit.run.results import Finished
 from mnemoscope.audit.subgroups import strata
+from mnemoscope.core.errors import CorruptFile
 from mnemoscope.core.files import read_json
 from mnemoscope.data.clips import LATENT_SUFFIXES
 from mnemoscope.data.transform import FrameTransform
 from mnemoscope.data.video import read_clip
+from mnemoscope.downstream.results import SCHEMA as WORTH_SCHEMA
+from mnemoscope.downstream.results import DownstreamResult
 from mnemoscope.latents.store import CLIPS, is_store
 from mnemoscope.report.material import SETS, Material, Pair, Portrait
 from mnemoscope.report.pictures import film_uri
 from mnemoscope.report.provenance import hashes
 from mnemoscope.report.tables import hits_per_clip
 
-LADDER, DOWNSTREAM = "ladder/ladder.parquet", "downstream.json"
+LADDER = "ladder/ladder.parquet"
 MOST_PAIRS = 200
 MOST_MISSED = 12
 MOST_THUMBNAILS = 800
@@ -52,11 +56,10 @@ def gather(
         frames: how its clips were read.
         most_pairs: pairs in the gallery; fewer if their pictures would make the page too large.
         places: the map; None if there is none.
-        downstream: a ``downstream.json``; by default the one in the folder, if there is one.
+        downstream: a ``downstream.json``; None if nobody trained on the set.
     """
     attributes = clip_table(folder, record)
     videos = _Videos(finished.real_files or {}, finished.synthetic_files or {}, attributes, frames)
-    measured = downstream or folder / DOWNSTREAM
     material = Material(
         result=finished.result,
         samples=finished.samples,
@@ -66,7 +69,7 @@ def gather(
         ladder=pd.read_parquet(folder / LADDER)[["rung", "p_max"]] if (folder / LADDER).is_file() else None,
         places=places,
         attributes=attributes,
-        downstream=read_json(measured) if downstream or measured.is_file() else None,
+        downstream=None if downstream is None else read_worth(downstream),
         hashes=hashes(folder),
         absent={} if places is not None else {"map": NO_FEATURES},
     )
@@ -76,6 +79,22 @@ def gather(
     return replace(
         material, pairs=pairs, missed=_missed(material, videos), thumbnails=_thumbnails(material, pairs, videos)
     )
+
+
+def read_worth(path: Path) -> DownstreamResult:
+    """What a synthetic set was worth to train on.
+
+    Raises:
+        CorruptFile: if the file is missing or not of this schema.
+    """
+    values = read_json(path)
+    if values.get("schema") != WORTH_SCHEMA:
+        raise CorruptFile(f"{path}: expected schema {WORTH_SCHEMA}, found {values.get('schema')} (--downstream)")
+    try:
+        known = {field.name: values.get(field.name) for field in fields(DownstreamResult)}
+        return TypeAdapter(DownstreamResult).validate_python(known)
+    except ValidationError as error:
+        raise CorruptFile(f"{path}: expected the content of {WORTH_SCHEMA}, found: {error} (--downstream)") from None
 
 
 def more_pairs(material: Material, finished: Finished, frames: FrameTransform, *, ranks: range) -> list[Pair]:
@@ -147,7 +166,8 @@ def nearest_pairs(material: Material, videos: _Videos, *, ranks: range) -> list[
     """Pairs by falling similarity, as far as their pictures fit; without pictures where there are no videos."""
     closest = material.samples.sort_values(["p_max", "clip_id"], ascending=[False, True])
     ef = _ejection(material.attributes)
-    found, size = [], 0
+    found: list[Pair] = []
+    size = 0
     for row in closest.iloc[ranks.start : ranks.stop].to_dict("records"):
         pair = _pair(row, ef, videos)
         size += len(pair.picture)
@@ -225,7 +245,10 @@ def _missed(material: Material, videos: _Videos) -> list[Portrait]:
     lost = train[~train["clip_id"].isin(hits_per_clip(material.samples).index)]
     if lost.empty:
         return []
-    names, code = strata(lost["ef"].to_numpy(dtype=object), attribute="ef")
+    ef = (
+        lost["ef"].astype(object).where(lost["ef"].notna(), None) if "ef" in lost else pd.Series(None, index=lost.index)
+    )
+    names, code = strata(ef.to_numpy(dtype=object), attribute="ef")
     share = max(1, MOST_MISSED // len(names))
     chosen = [row for group in range(len(names)) for row in _spread(np.flatnonzero(code == group), share)]
     return [

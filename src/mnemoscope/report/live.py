@@ -14,11 +14,12 @@ from mnemoscope.audit.intervals import share_difference, wilson
 from mnemoscope.audit.privacy import flag_count_p
 from mnemoscope.audit.subgroups import strata
 from mnemoscope.core.types import Estimate
+from mnemoscope.data.manifest import COLUMNS
 from mnemoscope.report.material import SETS, Material
 from mnemoscope.report.words import FEWEST
 
 _PERCENTILES = np.round([*np.arange(80.0, 99.0, 0.5), *np.arange(99.0, 99.95, 0.1)], 1)
-_NOT_ATTRIBUTES = {"clip_id", "path", "patient_id", "split", "set", "first_frame"}
+_NOT_ATTRIBUTES = {*COLUMNS, "set", "first_frame"} - {"ef", "view"}
 _CELLS = 65535
 _UNSAID = dict.fromkeys(("flagged", "rate", "excess", "p"))
 
@@ -94,7 +95,7 @@ def map_points(material: Material) -> dict[str, Any] | None:
         "p_max": _packed(p_max),
         "state": _packed(_states(material, places)),
         "ids": places["clip_id"].tolist(),
-        "attributes": _attributes(places),
+        "attributes": _attributes(material, places),
         "thumbnails": thumbnails,
     }
 
@@ -102,8 +103,6 @@ def map_points(material: Material) -> dict[str, Any] | None:
 def _ordered(material: Material) -> pd.DataFrame:
     assert material.places is not None
     places = material.places.assign(rank=material.places["set"].map({name: i for i, name in enumerate(SETS)}))
-    if material.attributes is not None:
-        places = places.merge(material.attributes, on=["set", "clip_id"], how="left")
     return places.sort_values(["rank", "clip_id"], ignore_index=True)
 
 
@@ -119,14 +118,19 @@ def _states(material: Material, places: pd.DataFrame) -> np.ndarray:
     return (learned | counts).to_numpy(np.uint8)
 
 
-def _attributes(places: pd.DataFrame) -> dict[str, Any]:
-    names = [name for name in places.columns if name not in {*_NOT_ATTRIBUTES, "x", "y", "rank"}]
-    return {name: found for name in names if (found := _attribute(places[name], name)) is not None}
+def _attributes(material: Material, places: pd.DataFrame) -> dict[str, Any]:
+    if material.attributes is None:
+        return {}
+    table = material.attributes.set_index(["set", "clip_id"])
+    table = table.reindex(pd.MultiIndex.from_frame(places[["set", "clip_id"]]))
+    names = [name for name in table.columns if name not in _NOT_ATTRIBUTES]
+    return {str(name): found for name in names if (found := _attribute(table[name], str(name))) is not None}
 
 
 def _attribute(column: pd.Series, name: str) -> dict[str, Any] | None:
     """Groups of an attribute and each clip's; None where all clips are of one."""
-    groups, code = strata(column.astype(object).to_numpy(), attribute=name)
+    values = column.astype(object).where(column.notna(), None).to_numpy()
+    groups, code = strata(values, attribute=name)
     return {"groups": groups, "code": _packed(code.astype(np.uint8))} if len(groups) > 1 else None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mnemoscope.core.types import AuditResult
+from mnemoscope.downstream.results import DownstreamResult
 
 SETS = ("train", "holdout", "synthetic")
 
@@ -64,7 +65,7 @@ class Material:
         places: columns clip_id, set, x, y: the map; None if there is none.
         attributes: one row per clip of the three sets, clip_id, set and attributes such as ef; None if unknown.
         thumbnails: by (set, clip_id), a small playing picture as a data URI.
-        downstream: the content of ``downstream.json``; None if it was not measured.
+        downstream: what the set is worth to train on; None if it was not measured.
         hashes: fingerprints of what the audit was computed from and of what it is, by name.
         absent: why pictures or map are not there, by these names.
         redacted: whether the page may leave the house: nothing of a real patient is in the material then.
@@ -82,7 +83,7 @@ class Material:
     places: pd.DataFrame | None = None
     attributes: pd.DataFrame | None = None
     thumbnails: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    downstream: Mapping[str, Any] | None = None
+    downstream: DownstreamResult | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     redacted: bool = False

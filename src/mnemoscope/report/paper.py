@@ -66,7 +66,7 @@ def map_panels(places: Mapping[str, Places]) -> Figure:
             (found.train[found.learned], DARK, "train, learned", 1.5 * size),
         )
         for points, colour, label, area in drawn:
-            axes.scatter(*points.T, s=area, c=colour, label=label, linewidths=0, rasterized=True)
+            axes.scatter(points[:, 0], points[:, 1], s=area, c=colour, label=label, linewidths=0, rasterized=True)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.grid(visible=False)

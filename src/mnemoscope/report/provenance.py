@@ -32,7 +32,8 @@ def _changes(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     default = dict(_leaves(AuditConfig().model_dump(mode="json")))
     preset = AuditConfig(preset=config["preset"]) if config.get("preset") in ("default", "paper") else AuditConfig()
     default |= dict(_leaves(preset.model_dump(mode="json"))) | {"preset": "default"}
-    yield from ((key, value) for key, value in own.items() if default.get(key) != value)
+    # A value that is no number, or a salt that was not recorded, cannot be set again.
+    yield from ((k, v) for k, v in own.items() if default.get(k) != v and v not in ("NaN", "not recorded"))
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

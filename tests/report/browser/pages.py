@@ -11,6 +11,7 @@ from tests.report import full
 from tests.report.test_page import HOSTILE, run_record
 
 PAIRS = 12
+FORMULA = '=HYPERLINK("x")'
 
 
 def film(seed: int) -> str:
@@ -47,9 +48,10 @@ def places(samples: pd.DataFrame, holdout: pd.DataFrame, seed: int = 3) -> pd.Da
 
 
 def material(**changed: Any) -> Material:
-    """A full audit's material, one clip of it with a hostile name."""
+    """A full audit's material, two clips of it with hostile names."""
     samples, holdout = full.samples(), full.holdout()
-    samples.loc[samples["p_max"].idxmax(), "clip_id"] = HOSTILE
+    closest = samples["p_max"].nlargest(2).index
+    samples.loc[closest, "clip_id"] = [HOSTILE, FORMULA]
     samples["nearest_patient_id"] = samples["nearest_clip_id"]
     where = places(samples, holdout)
     rng = np.random.default_rng(4)

@@ -20,7 +20,7 @@ from mnemoscope.release.decisions import read_decisions
 from mnemoscope.report.page import write_report
 from tests.report import full
 from tests.report.browser.conftest import opened, size
-from tests.report.browser.pages import material, pairs, places
+from tests.report.browser.pages import FORMULA, material, pairs, places
 from tests.report.test_page import HOSTILE
 
 
@@ -132,6 +132,7 @@ def test_decisions_are_made_by_keys_exported_and_taken_by_release(browser: Chrom
     opened(browser, full_page)
     made = material()
     names = [pair.clip_id for pair in made.pairs]
+    assert names[:2] == [HOSTILE, FORMULA]
     table = decided(browser)
     found = read_decisions(table, clips=set(made.samples["clip_id"]))
     assert {clip_id: one.decision for clip_id, one in found.items()} == {
@@ -143,7 +144,7 @@ def test_decisions_are_made_by_keys_exported_and_taken_by_release(browser: Chrom
     with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     # A spreadsheet takes none of these for a formula.
-    assert not [cell for row in rows for cell in row.values() if cell[:1] in "=+-@\t\r"]
+    assert not [cell for row in rows for cell in row.values() if cell and cell[0] in "=+-@\t\r"]
     assert {row["who"] for row in rows} == {'\'=Dr "Who", PhD'}
     assert next(row["why"] for row in rows if row["decision"] == "release") == "'+1 artefact, not a heart"
 
@@ -266,7 +267,8 @@ def test_a_map_of_a_hundred_thousand_points_is_drawn_fluidly(browser: Chrome, tm
     where = places(many, full.holdout())
     assert (where["set"] == "synthetic").sum() == 100_000
     page = write_report(
-        material(samples=many, places=where, attributes=where.assign(ef=50.0), pairs=pairs(many)), out=tmp_path
+        material(samples=many, places=where, attributes=where[["clip_id", "set"]].assign(ef=50.0), pairs=pairs(many)),
+        out=tmp_path,
     )
     opened(browser, page)
     by_id(browser, "chart")

@@ -249,8 +249,9 @@
     else if (from) { move(here[0] - from[0], here[1] - from[1]); from = here; tip.hidden = true; }
     else point(...here);
   });
-  canvas.addEventListener("pointerup", () => {
-    if (path && path.length > 2) inside(path);
+  canvas.addEventListener("pointerup", (event) => {
+    if (path) path.push(spot(event));
+    if (path && path.length > 2) { trace(path); inside(path); }
     path = from = null;
   });
   canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
