@@ -69,9 +69,9 @@ Written by `python -m benchmarks.utility`: a phantom cohort and clips of the bun
 `{sampling.ef}`, {sampling.frames} frames, {sampling.steps} steps). Of the synthetic clips {privacy}; {recall}.
 An R(2+1)D regressor (preset `{config.preset}`) is trained {config.seeds} times on every arm, its checkpoint chosen on
 patients of the same arm, and tested on the real holdout ({result.holdout["clips"]} clips of
-{result.holdout["patients"]} patients), which nothing else has looked at. Intervals are 95 % over holdout patients, of
-the mean over trainings. Every training sees as many windows, however many clips its arm has; controls are drawn at
-random.
+{result.holdout["patients"]} patients), which nothing else has looked at. Intervals are 95 %, of the mean over
+trainings, from resampling patients and trainings. Every training sees as many windows, however many clips its arm has;
+controls are drawn at random.
 
 ## Target
 
@@ -147,7 +147,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--relabel", choices=["off", "on", "both"], default="both")
     given: Any = parser.parse_args()
-    config = DownstreamConfig(seeds=given.seeds, relabel=given.relabel, ef_reader="phantom")
+    config = DownstreamConfig(
+        ef={"loop": {"precision": "bf16"}}, seeds=given.seeds, relabel=given.relabel, ef_reader="phantom"
+    )
     run(given.cohort, given.out, count=given.count, ef=given.ef, config=config)
 
 

@@ -14,8 +14,9 @@ from mnemoscope.cli.demo import DemoConfig
 from mnemoscope.cli.encode import EncodeConfig
 from mnemoscope.cli.phantom import PhantomConfig
 from mnemoscope.cli.sample import ImagesConfig, VideosConfig
-from mnemoscope.cli.train import LidmConfig, LvdmConfig, ReidConfig, VaeConfig
+from mnemoscope.cli.train import EfConfig, LidmConfig, LvdmConfig, ReidConfig, VaeConfig
 from mnemoscope.core.config import Config, build
+from mnemoscope.downstream.run import DownstreamConfig
 from mnemoscope.latents.encode import PixelEncoder, encode_set
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.release.export import ExportConfig
@@ -28,6 +29,7 @@ WITH_SETTINGS: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     "audit": (AuditConfig, ("--real", "a", "--synthetic", "b", "--out", "c")),
     "check": (CheckConfig, ("a",)),
     "demo": (DemoConfig, ()),
+    "downstream": (DownstreamConfig, ("--real", "a", "--synthetic", "b", "--audit", "c", "--out", "d")),
     "encode": (EncodeConfig, ("a", "b", "--out", "c")),
     "phantom": (PhantomConfig, ("a", "--synthetic", "b")),
     "release export": (ExportConfig, ("a", "--synthetic", "b", "--out", "c")),
@@ -35,6 +37,7 @@ WITH_SETTINGS: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     "reproduce tables": (TablesConfig, ("--out", "c")),
     "sample images": (ImagesConfig, ("--out", "c")),
     "sample videos": (VideosConfig, ("--out", "c")),
+    "train ef": (EfConfig, ("--store", "a", "--out", "c")),
     "train lidm": (LidmConfig, ("--store", "a", "--out", "c")),
     "train lvdm": (LvdmConfig, ("--store", "a", "--out", "c")),
     "train reid": (ReidConfig, ("--store", "STORE", "--out", "c")),
@@ -44,12 +47,14 @@ NESTED = {
     "audit": "reid.loop.epochs",
     "check": "table.file",
     "demo": "audit.frames.height",
+    "downstream": "ef.loop.epochs",
     "encode": "frames.width",
     "release export": "title",
     "release select": "ef_weight",
     "reproduce tables": "reid.loop.epochs",
     "sample images": "steps",
     "sample videos": "frames",
+    "train ef": "ef.loop.epochs",
     "train lidm": "lidm.loop.epochs",
     "train lvdm": "lvdm.loop.epochs",
     "train reid": "reid.loop.epochs",

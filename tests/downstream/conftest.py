@@ -14,7 +14,7 @@ from mnemoscope.models.ef import EfArchitecture, EfModel, EfRecord, R2Plus1D
 from mnemoscope.models.initial import named_weights
 from tests.reference import tiny_audit
 
-SPLITS = ["train"] * 30 + ["val"] * 3 + ["holdout"] * 8
+SPLITS = ["train"] * 30 + ["val"] * 3 + ["holdout"] * 9
 N_SYNTHETIC = 48
 ARCHITECTURE = EfArchitecture(channels=1, stem=2, widths=(3,), blocks=1, stem_stride=4)
 RECIPE = {
@@ -42,7 +42,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("downstream")
     tiny_audit.write_real(folder / "real", splits=SPLITS)
     table = pd.read_csv(folder / "real" / "clips.csv")
-    table.assign(ef=np.linspace(20, 80, len(table)).round(2)).to_csv(folder / "real" / "clips.csv", index=False)
+    real_ef = np.random.default_rng(1).permutation(np.linspace(5, 95, len(table))).round(2)
+    table.assign(ef=real_ef).to_csv(folder / "real" / "clips.csv", index=False)
     names = [f"s{number:02d}" for number in range(N_SYNTHETIC)]
     for number, name in enumerate(names):
         tiny_audit.write_clip(folder / "synthetic" / f"{name}.avi", _shown(number))
@@ -51,7 +52,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "synthetic" / "clips.csv", index=False
     )
     mnemoscope.audit(
-        real=folder / "real", synthetic=folder / "synthetic", out=folder / "audit", config=tiny_audit.settings()
+        real=folder / "real",
+        synthetic=folder / "synthetic",
+        out=folder / "audit",
+        config=tiny_audit.settings(percentile=88.0),
     )
     record = EfRecord(architecture=ARCHITECTURE, n_frames=4, period=1, height=32, width=32, mean=120.0, std=60.0)
     with named_weights(0, "reader"):

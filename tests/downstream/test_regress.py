@@ -62,6 +62,14 @@ def _width(table: pd.DataFrame) -> float:
     return found.high - found.low
 
 
+def test_trainings_that_differ_widen_the_interval() -> None:
+    alike, apart = (
+        estimated([predictions(5, seed=0), predictions(error, seed=0)], r2, rng=generator(0, "t")) for error in (5, 15)
+    )
+    assert apart.high - apart.low > 2 * (alike.high - alike.low)
+    assert apart.low < by_hand(predictions(15, seed=0))[0] < by_hand(predictions(5, seed=0))[0] < apart.high
+
+
 def test_a_difference_is_paired_by_patient() -> None:
     first, second = [predictions(5)], [predictions(5).assign(predicted=lambda t: t["predicted"] + 2)]
     found = difference(first, second, r2, rng=generator(0, "t"))

@@ -10,7 +10,11 @@ from tests.toys import Attack
 
 
 def test_tensors_numbers_and_containers_come_back(tmp_path: Path) -> None:
-    value = {"a": torch.arange(6).reshape(2, 3), "b": [1, 2.5, "text", None], "c": {"d": True, "e": np.float64(0.25), "f": np.int64(7)}}
+    value = {
+        "a": torch.arange(6).reshape(2, 3),
+        "b": [1, 2.5, "text", None],
+        "c": {"d": True, "e": np.float64(0.25), "f": np.int64(7)},
+    }
     torch.save(value, tmp_path / "a.pt")
     found = read_plain(tmp_path / "a.pt")
     assert torch.equal(found.pop("a"), value.pop("a"))

@@ -318,8 +318,9 @@ def ef(store: Path, out: Path, asked: Asked[EfConfig]) -> None:
     """Train a regressor of the ejection fraction on the train clips of an image-space store.
 
     \b
-    Example: mnemoscope encode CLIPS --space image --set frames.height=56 --set frames.width=56 --out runs/frames
-             mnemoscope train ef --store runs/frames --out runs/ef
+    Example: mnemoscope train ef --store runs/frames --out runs/ef
+
+    Frames of the small preset: mnemoscope encode CLIPS --space image --set frames.height=56 --set frames.width=56
     """
     with asked.answering() as (config, progress):
         if asked.dry_run:

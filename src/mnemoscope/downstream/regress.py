@@ -1,14 +1,15 @@
 """Regress: one regressor trained and tested, and what its errors on the real holdout say."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mnemoscope.audit.intervals import patient_bootstrap
+from mnemoscope.audit.intervals import BOOTSTRAP_ROUNDS, patient_bootstrap
 from mnemoscope.audit.labels import Statistic, mae, r2
 from mnemoscope.core.errors import Mismatch
 from mnemoscope.core.files import whole_file
@@ -109,40 +110,43 @@ STATISTICS: dict[str, Statistic] = {"r2": r2, "mae": mae, "rmse": rmse}
 
 
 def estimated(tables: Sequence[pd.DataFrame], statistic: Statistic, *, rng: np.random.Generator) -> Estimate:
-    """A statistic of test predictions, the mean over trainings, with its interval under resampling of patients.
+    """A statistic of test predictions, the mean over trainings; its interval is from resampling patients and trainings.
 
     Args:
         tables: ``clip_id``, ``patient_id``, ``ef`` and ``predicted`` of the same test clips, one table a training.
         statistic: of true and predicted EF.
-        rng: draws the patients.
+        rng: draws patients and trainings.
     """
-    pairs = _pairs(tables)
-    patients = tables[0]["patient_id"].to_numpy().astype(str)
-    return patient_bootstrap(lambda weight: _mean(pairs, statistic, weight), patients, rng=rng)
+    return _resampled(partial(_each, tables, statistic), tables[0]["patient_id"], rng)
 
 
 def difference(
     first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], statistic: Statistic, *, rng: np.random.Generator
 ) -> Estimate:
-    """Statistic of the first trainings minus that of the second, on the same resampled patients; see :func:`estimated`.
+    """Statistic of the first trainings minus that of the second, of one seed each; see :func:`estimated`.
 
     Raises:
         Mismatch: if the two were tested on other clips.
     """
     if not first[0]["clip_id"].equals(second[0]["clip_id"]):
         raise Mismatch("expected predictions of the same test clips to compare; run both arms again")
-    of_first, of_second = _pairs(first), _pairs(second)
-    return patient_bootstrap(
-        lambda weight: _mean(of_first, statistic, weight) - _mean(of_second, statistic, weight),
-        first[0]["patient_id"].to_numpy().astype(str),
-        rng=rng,
-    )
+    one, other = partial(_each, first, statistic), partial(_each, second, statistic)
+    return _resampled(lambda weight: one(weight) - other(weight), first[0]["patient_id"], rng)
 
 
-def _pairs(tables: Sequence[pd.DataFrame]) -> list[tuple[Scores, Scores]]:
-    """True and predicted EF of each training."""
-    return [(table["ef"].to_numpy(np.float64), table["predicted"].to_numpy(np.float64)) for table in tables]
+def _each(tables: Sequence[pd.DataFrame], statistic: Statistic, weight: Scores) -> Scores:
+    """The statistic of each training."""
+    pairs = [(table["ef"].to_numpy(np.float64), table["predicted"].to_numpy(np.float64)) for table in tables]
+    return np.array([statistic(true, predicted, weight) for true, predicted in pairs])
 
 
-def _mean(pairs: Sequence[tuple[Scores, Scores]], statistic: Statistic, weight: Scores) -> float:
-    return float(np.mean([statistic(true, predicted, weight) for true, predicted in pairs]))
+def _resampled(each: Callable[[Scores], Scores], patients: pd.Series, rng: np.random.Generator) -> Estimate:
+    """The mean over trainings, and its interval when both patients and trainings are drawn anew."""
+    values = each(np.ones(len(patients)))
+    trainings = iter(rng.integers(0, len(values), (BOOTSTRAP_ROUNDS + 1, len(values))))
+
+    def replicate(weight: Scores) -> float:
+        return float(each(weight)[next(trainings)].mean())
+
+    found, value = patient_bootstrap(replicate, patients.to_numpy().astype(str), rng=rng), float(values.mean())
+    return Estimate(value, min(found.low, value), max(found.high, value))

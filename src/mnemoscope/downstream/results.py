@@ -38,7 +38,7 @@ class ArmResult:
         source: real or synthetic.
         labels: see :class:`~mnemoscope.downstream.subsets.Arm`.
         clips: those that it had, the ones that chose the network included.
-        r2: mean over the trainings; the interval is from resampling holdout patients.
+        r2: mean over the trainings; the interval is from resampling holdout patients and trainings.
         mae: in points of EF.
         rmse: in points of EF.
         r2_by_seed: of each training.

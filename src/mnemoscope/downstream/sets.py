@@ -28,10 +28,11 @@ _RATES_ALIKE = 0.1
 
 @dataclass(frozen=True)
 class PixelSet:
-    """The clips of one side as pixels, and their files (None where a store was given)."""
+    """The clips of one side as pixels, their files (None where a store was given), and how the audit decoded these."""
 
     store: LatentStore
     files: dict[str, Path] | None
+    audited_frames: FrameTransform
 
     def rows(self, ids: list[str]) -> pd.DataFrame:
         """The rows of these clips in the store's table, in this order."""
@@ -72,11 +73,12 @@ def open_sets(
         clips = LatentStore(folder).clips if manifest is None else manifest.clips
         _require_audited(clips, expected[name], folder, name, audited, dropped=config.drop_bad_clips)
         if manifest is None:
-            opened[name] = PixelSet(_pixels(folder), None)
+            opened[name] = PixelSet(_pixels(folder), None, config.frames)
             continue
         _require_same_files(manifest, audited, name, salted=config.patient_salt is not None)
         scaling = opened["real"].store.record.scaling if name == "synthetic" else None
-        opened[name] = _encoded(run, name, manifest, expected[name].index, scaling, frames, progress)
+        store, files = _encoded(run, name, manifest, expected[name].index, scaling, frames, progress)
+        opened[name] = PixelSet(store, files, config.frames)
     _require_alike(opened["real"].store, opened["synthetic"].store)
     return opened["real"], opened["synthetic"]
 
@@ -131,7 +133,7 @@ def _encoded(
     scaling: Scaling | None,
     frames: FrameTransform,
     progress: Progress,
-) -> PixelSet:
+) -> tuple[LatentStore, dict[str, Path]]:
     kept = listed_clips.clips[listed_clips.clips["clip_id"].isin(ids)]
     manifest = make_manifest(kept, root=listed_clips.root)
     source = source_fingerprint(manifest)
@@ -150,7 +152,7 @@ def _encoded(
 
     inputs = {"source": source, "frames": frames.__dict__}
     store = LatentStore(run.stage(f"pixels-{name}", inputs, make))
-    return PixelSet(store, dict(zip(manifest.clips["clip_id"], manifest.files, strict=True)))
+    return store, dict(zip(manifest.clips["clip_id"], manifest.files, strict=True))
 
 
 def _require_alike(real: LatentStore, synthetic: LatentStore) -> None:
@@ -191,7 +193,7 @@ def measured_ef(run: Run, name: str, clips: PixelSet, ids: list[str], progress: 
     Args:
         run: keeps it.
         name: of the reader, or the folder of an EF model.
-        clips: the set; a reader looks at files where they were given, else at the stored pixels.
+        clips: the set; a reader looks at files, as the audit decoded them, else at the stored pixels.
         ids: the clips to read.
         progress: told after every clip.
     """
@@ -213,4 +215,5 @@ def _frames(clips: PixelSet, row: pd.Series) -> tuple[np.ndarray, float]:
     file = (clips.files or {}).get(str(row["clip_id"]))
     if file is None or file.suffix.lower() in LATENT_SUFFIXES:
         return clips.store.clip(row)[:, 0], _rate(clips.store)
-    return read_clip(file, FrameTransform()), float(row["fps"] or probe(file).fps or np.nan)
+    frames = clips.audited_frames
+    return read_clip(file, frames), float(frames.target_fps or probe(file).fps or np.nan)

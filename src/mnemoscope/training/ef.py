@@ -48,7 +48,7 @@ class EfTraining(Config):
     windows: int | None = Field(3, ge=1)
     draws: int | None = Field(800, ge=1)
     loop: LoopConfig = LoopConfig(
-        epochs=16,
+        epochs=20,
         batch_size=20,
         learning_rate=2e-3,
         optimizer="adamw",

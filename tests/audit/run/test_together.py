@@ -11,6 +11,7 @@ from mnemoscope.core.config import build
 from mnemoscope.core.errors import InputError, TooFewSamples
 from mnemoscope.data.writing import write_video
 from mnemoscope.latents.features import FrameFeatures
+from mnemoscope.models.ef_readers import EF_READERS
 from mnemoscope.search import WeightedL1
 from tests.toys import ToyClip, write_store
 
@@ -126,7 +127,7 @@ def test_a_reader_sees_the_decoded_frames_and_their_rate(tmp_path: Path, monkeyp
         seen.append(fps)
         return float(frames.mean())
 
-    monkeypatch.setitem(together.EF_READERS, "phantom", gray)
+    monkeypatch.setitem(EF_READERS, "phantom", gray)
     asked = pd.DataFrame({"clip_id": list(files), "ef": REQUESTED})
     found = together.labelled(asked, files, AuditConfig(ef_reader="phantom"))
     assert found.reader == "phantom"
