@@ -1,4 +1,4 @@
-"""Release: export and verify of 10,000 clips, hashing and copying every byte, in a process as a user has it.
+"""Release: export and verify of 10,000 clips, hashing and copying every byte.
 
 The clips are a few phantom clips under 10,000 names, each with bytes of its own at its end: nothing is decoded, so that
 only number and size count. The load of the machine stands beside the figures.

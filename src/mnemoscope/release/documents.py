@@ -20,7 +20,7 @@ SUMMARY_SCHEMA = "mnemoscope.audit-summary/1"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _COLUMNS = {
     "FileName": ("sc:Text", "file in Videos; names without suffix are .avi"),
-    "EF": ("sc:Float", "ejection fraction in percent that was asked of the generator"),
+    "EF": ("sc:Float", "ejection fraction in percent, the label that came with the clip"),
     "ESV": ("sc:Float", "end-systolic volume in ml, where known"),
     "EDV": ("sc:Float", "end-diastolic volume in ml, where known"),
     "FrameHeight": ("sc:Integer", "in pixels"),

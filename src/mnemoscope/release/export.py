@@ -169,9 +169,8 @@ def _gate(
     flagged = [clip_id for clip_id in clips if audited.samples["flagged"][clip_id] and clip_id not in words]
     doubled = sorted(real & set(clips))
     reasons = {
-        f"the verdict is fail ({'; '.join(verdict.reasons)}); take the flagged clips away and audit what is left": (
-            verdict.status == "fail"
-        ),
+        f"the verdict is fail ({'; '.join(verdict.reasons)}); take the flagged clips away and audit what is left with "
+        f"a model trained anew (--seed), because the present one would pass its own choice": verdict.status == "fail",
         f"the verdict is inconclusive ({'; '.join(verdict.reasons)}); mend that, or say who accepts it and why "
         f'(--accept-inconclusive "who: why")': verdict.status == "inconclusive" and not accepted,
         f"{len(flagged)} clips are flagged and nobody released them: {listed(flagged)}; say of each release or "
