@@ -50,7 +50,7 @@ def test_the_table_has_a_row_for_each_number_and_the_verdicts() -> None:
     assert rows[1] == ["verdict", "fail", "pass", "changed"]
     by_name = {row[0]: row[1:] for row in rows}
     assert by_name["privacy.flag_rate"][0] == "0.0732 [0.0683, 0.0785]"
-    assert by_name["privacy.flag_rate"][2].startswith("lower: better: −0.0612 [−0.067")
+    assert by_name["privacy.flag_rate"][2].startswith("lower: better: −0.0612 [−0.06685, ")
     assert by_name["privacy.authentic_share"][1] == "not measured"
     assert not [name for name in by_name if name.startswith(("recall.curves", "consistency.real", "absent"))]
 
