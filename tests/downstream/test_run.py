@@ -148,6 +148,7 @@ def refused(place: Path, out: Path, error: type[MnemoscopeError], match: str, **
     with pytest.raises(error, match=match):
         ran(place, out, config, **given)  # type: ignore[arg-type]
     assert not list(out.glob("*full*"))
+    assert error is not Mismatch or not list(out.glob("pixels*"))
 
 
 def test_an_audit_of_another_set_is_refused(place: Path, tmp_path: Path) -> None:
@@ -158,11 +159,13 @@ def test_an_audit_of_another_set_is_refused(place: Path, tmp_path: Path) -> None
     table = pd.read_csv(other / "clips.csv")
     table.assign(ef=table["ef"] + 1).to_csv(other / "clips.csv", index=False)
     refused(
-        place, tmp_path / "b", Mismatch, rf"{N_SYNTHETIC} of another EF: 's00', 's01'.*\(--audit\)", synthetic=other
+        place, tmp_path / "b", Mismatch, rf"{N_SYNTHETIC} of another EF \(such as 's00'\).*\(--audit\)", synthetic=other
     )
     (other / "s05.avi").rename(other / "t05.avi")
     table.assign(file=table["file"].str.replace("s05", "t05")).to_csv(other / "clips.csv", index=False)
-    refused(place, tmp_path / "c", Mismatch, r"1 absent: 's05'; 1 not audited: 't05'", synthetic=other)
+    refused(
+        place, tmp_path / "c", Mismatch, r"1 absent \(such as 's05'\); 1 not audited \(such as 't05'\)", synthetic=other
+    )
     refused(place, tmp_path / "d", Mismatch, r"--real .*absent", real=place / "audit" / "latents-synthetic")
 
 

@@ -67,15 +67,17 @@ def open_sets(
         "real": None if is_store(real) else real_manifest(real, config),
         "synthetic": None if is_store(synthetic) else synthetic_manifest(synthetic, config),
     }
+    folders = {"real": real, "synthetic": synthetic}
+    for name, manifest in listings.items():
+        clips = _pixels(folders[name]).clips if manifest is None else manifest.clips
+        _require_audited(clips, expected[name], folders[name], name, audited, dropped=config.drop_bad_clips)
+        if manifest is not None:
+            _require_same_files(manifest, audited, name, salted=config.patient_salt is not None)
     opened: dict[str, PixelSet] = {}
-    for name, folder in (("real", real), ("synthetic", synthetic)):
-        manifest = listings[name]
-        clips = LatentStore(folder).clips if manifest is None else manifest.clips
-        _require_audited(clips, expected[name], folder, name, audited, dropped=config.drop_bad_clips)
+    for name, manifest in listings.items():
         if manifest is None:
-            opened[name] = PixelSet(_pixels(folder), None, config.frames)
+            opened[name] = PixelSet(_pixels(folders[name]), None, config.frames)
             continue
-        _require_same_files(manifest, audited, name, salted=config.patient_salt is not None)
         scaling = opened["real"].store.record.scaling if name == "synthetic" else None
         store, files = _encoded(run, name, manifest, expected[name].index, scaling, frames, progress)
         opened[name] = PixelSet(store, files, config.frames)
@@ -95,7 +97,7 @@ def _require_audited(
     given, was = (values.loc[both].to_numpy(np.float64, na_value=np.nan) for values in (ef, expected))
     other = both[~np.isclose(given, was, atol=0.01, equal_nan=True)]
     found = {"absent": absent, "not audited": more, "of another EF": other}
-    lines = [f"{len(ids)} {what}: {listed([str(name) for name in ids])}" for what, ids in found.items() if len(ids)]
+    lines = [f"{len(ids)} {what} (such as {ids[0]!a})" for what, ids in found.items() if len(ids)]
     if lines:
         raise Mismatch(
             f"--{name} {folder}: expected the clips of the audit in {audited.run}, found {'; '.join(lines)}; give the "
