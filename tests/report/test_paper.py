@@ -24,7 +24,8 @@ def test_figures_3_to_6_are_written_as_png_and_svg_with_a_panel_for_each_set(mad
     assert [path.name for path in paths] == [f"{name}{suffix}" for name in NAMES for suffix in (".png", ".svg")]
     for path in paths:
         if path.suffix == ".png":
-            assert min(Image.open(path).size) > 300
+            with Image.open(path) as image:
+                assert min(image.size) > 300
         else:
             texts = [node.text for node in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
             assert [text for text in texts if text and "dynamic" in text]
