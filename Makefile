@@ -11,7 +11,7 @@ OUT ?= runs/demo
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-demo: $(STAMP) ## Make a phantom cohort, audit a planted synthetic set, and report what was found (OUT=runs/demo)
+demo: $(STAMP) ## Generate videos of a phantom cohort, plant copies, audit all of it, and report what was found (OUT=runs/demo)
 	$(BIN)/mnemoscope demo --out $(OUT)
 
 test: $(STAMP) ## Run every test

@@ -190,18 +190,21 @@ def test_every_setting_of_videos_reaches_its_consumer(
     np.testing.assert_array_equal(LatentStore(tmp_path / "latents").clips["ef"], ef)
 
 
-def test_the_models_own_guidance_counts_where_none_is_asked_for(
+def test_the_models_own_guidance_and_correction_count_where_none_is_asked_for(
     call: Call, models: Models, videos: Path, tmp_path: Path
 ) -> None:
     own = tmp_path / "lvdm"
     shutil.copytree(models.lvdm, own)
     record = read_json(own / "generator.json")
-    write_json(own / "generator.json", record | {"guidance": 4.0})
-    words = [*video_words(models, tmp_path / "out"), "--lvdm", own, "--latents-only"]
+    write_json(own / "generator.json", record | {"guidance": 4.0, "ef_shown": [2.0, -40.0]})
+    (tmp_path / "wanted.csv").write_text("EF\n20\n55.5\n70\n")
+    (tmp_path / "told.csv").write_text("EF\n30\n47.75\n55\n")
+    words = [*video_words(models, tmp_path / "out"), "--lvdm", own, "--ef", tmp_path / "wanted.csv", "--latents-only"]
     assert call(*words).exit_code == 0
-    asked = [*video_words(models, tmp_path / "asked"), "--guidance", 4, "--latents-only"]
-    assert call(*asked).exit_code == 0
-    np.testing.assert_array_equal(latents(tmp_path / "out"), latents(tmp_path / "asked"))
+    told = ("--ef", tmp_path / "told.csv", "--guidance", 4)
+    assert call(*video_words(models, tmp_path / "told"), *told, "--latents-only").exit_code == 0
+    np.testing.assert_array_equal(latents(tmp_path / "out"), latents(tmp_path / "told"))
+    assert LatentStore(tmp_path / "out" / "latents").clips["ef"].tolist() == [20, 55.5, 70]
     assert not np.allclose(latents(tmp_path / "out"), latents(videos), **STORED)
 
 

@@ -30,6 +30,7 @@ CONFIG = DemoConfig(
         variation=0.5,
         seed=11,
     ),
+    plants_only=True,
     audit=AuditConfig(percentile=PERCENTILE, seed=11),
 )
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mnemoscope.core.errors import CorruptFile, InputError, Mismatch
 from mnemoscope.core.files import read_json, write_json
@@ -178,3 +180,14 @@ def test_saving_draws_nothing(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     save_lidm(tmp_path / "model", tiny_lidm(), tiny_record("lidm"))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@given(ef=st.floats(0, 100), slope=st.floats(0.2, 3), offset=st.floats(-60, 60))
+def test_the_ef_told_shows_the_ef_asked_for_or_the_nearest_there_is(ef: float, slope: float, offset: float) -> None:
+    record = replace(tiny_record("lvdm"), ef_shown=(slope, offset))
+    told = float(record.ef_to_tell(np.array([ef]))[0])
+    shown = slope * told + offset
+    nearest = min(max(ef, offset), slope * 100 + offset)
+    assert 0 <= told <= 100
+    assert shown == pytest.approx(nearest, abs=1e-6)
+    assert tiny_record("lvdm").ef_to_tell(np.array([ef]))[0] == ef

@@ -1,5 +1,8 @@
 """``mnemoscope demo``: the whole chain on a phantom cohort, and the truth beside the finding."""
 
+import shutil
+import sys
+import webbrowser
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,44 +12,52 @@ import pandas as pd
 from mnemoscope.audit.run import AuditConfig, Finished
 from mnemoscope.cli.audit import audited, summary
 from mnemoscope.cli.phantom import PhantomConfig
+from mnemoscope.cli.sample import VideosConfig, sample_videos
 from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.config import Config
-from mnemoscope.core.files import write_json
+from mnemoscope.core.files import write_json, write_text
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
 from mnemoscope.phantom.cohort import write_cohort
 from mnemoscope.phantom.plants import read_truth, truth_path, write_plants
+from mnemoscope.report.page import REPORT_FILE
 
 DEFAULT_OUT = Path("runs/demo")
 
 
 class DemoConfig(Config):
-    """The demo: its cohort, its plants and its audit.
+    """The demo: its cohort, what is generated and planted, and its audit.
 
     Attributes:
-        phantom: cohort and plants.
+        phantom: cohort and plants; by default the cohort that the bundled generator was trained on.
+        generated: what the bundled generator makes.
+        plants_only: leave the generator out.
         audit: settings of the audit.
     """
 
     phantom: PhantomConfig = PhantomConfig(
-        patients=340,
+        patients=600,
         clips_per_patient=2,
         frames=20,
-        fps=16.0,
-        holdout_share=0.3,
+        fps=12.0,
+        val_share=0.08,
+        holdout_share=0.22,
+        seed=40,
+        ef_spread="even",
         copies=40,
-        fresh=80,
-        partial=80,
-        known_share=0.3,
-        variation=0.5,
+        fresh=40,
     )
+    generated: VideosConfig = VideosConfig(count=96, frames=24, steps=8, ef="prior", seed=40)
+    plants_only: bool = False
     audit: AuditConfig = AuditConfig(ef_reader="phantom")
 
 
 @dataclass(frozen=True)
 class TruthBesideFinding:
-    """What was planted, and what the audit said of it."""
+    """What was generated and planted, and what the audit said of it."""
 
+    generated: int
+    generated_flagged: int
     copies: int
     copies_flagged: int
     copies_with_right_clip: int
@@ -68,7 +79,9 @@ class TruthBesideFinding:
 def demo(
     *, out: Path | str = DEFAULT_OUT, config: DemoConfig | None = None, progress: Progress = unwatched
 ) -> tuple[Finished, TruthBesideFinding]:
-    """Writes a phantom cohort and a planted synthetic set, audits them, and holds the finding against the truth.
+    """Writes a phantom cohort, lets the bundled generator make videos of it, plants copies among them, audits all, and
+
+    holds the finding against the truth.
 
     Args:
         out: folder; what an earlier call of the same demo finished in it is reused.
@@ -82,12 +95,23 @@ def demo(
     def make_cohort(folder: Path) -> None:
         write_cohort(cohort, folder / "clips", workers=config.phantom.workers)
 
-    def make_plants(folder: Path) -> None:
-        write_plants(cohort, plants, folder / "clips", workers=config.phantom.workers)
-
     with run.recording():
         real = run.stage("real", {"cohort": asdict(cohort)}, make_cohort) / "clips"
-        synthetic = run.stage("synthetic", {"cohort": asdict(cohort), "plants": asdict(plants)}, make_plants) / "clips"
+        made = (
+            None
+            if config.plants_only
+            else sample_videos(out=out / "generated", config=config.generated, progress=progress)
+        )
+
+        def make_synthetic(folder: Path) -> None:
+            write_plants(cohort, plants, folder / "clips", workers=config.phantom.workers)
+            if made is not None and made.clips is not None:
+                _add_generated(made.clips, folder / "clips")
+
+        inputs = {"cohort": asdict(cohort), "plants": asdict(plants)}
+        if made is not None:
+            inputs["generated"] = {"store": made.latents.fingerprint}
+        synthetic = run.stage("synthetic", inputs, make_synthetic) / "clips"
         with run.measured("audit"):
             finished = audited(real, synthetic, out / "audit", config.audit, progress)
         truth = read_truth(truth_path(synthetic))
@@ -96,15 +120,32 @@ def demo(
     return finished, compared
 
 
+def _add_generated(made: Path, folder: Path) -> None:
+    """Puts generated videos among the planted ones, and into their list and truth."""
+    table = pd.read_csv(made / "FileList.csv")
+    for name in table["FileName"]:
+        shutil.copyfile(made / "Videos" / f"{name}.avi", folder / "Videos" / f"GEN{name}.avi")
+    table["FileName"] = "GEN" + table["FileName"]
+    both = pd.concat([pd.read_csv(folder / "FileList.csv"), table], ignore_index=True)
+    write_text(folder / "FileList.csv", both.to_csv(index=False))
+    rows = pd.DataFrame({"clip_id": table["FileName"], "kind": "generated"})
+    truth = pd.concat([pd.read_csv(truth_path(folder)), rows], ignore_index=True)
+    write_text(truth_path(folder), truth.to_csv(index=False))
+
+
 def beside_truth(finished: Finished, truth: pd.DataFrame) -> TruthBesideFinding:
     """Holds each synthetic clip's verdict against what it is."""
     rows = finished.samples.merge(truth, on="clip_id", validate="one_to_one")
-    copies, fresh, partial = (rows[rows["kind"] == kind] for kind in ("copy", "fresh", "partial"))
+    copies, fresh, partial, generated = (
+        rows[rows["kind"] == kind] for kind in ("copy", "fresh", "partial", "generated")
+    )
     missed = copies[~copies["flagged"]]
     known = int(rows["source_patient_id"].replace("", None).nunique())
     recall = finished.result.recall
     measured = recall.known_share if recall else None
     return TruthBesideFinding(
+        generated=len(generated),
+        generated_flagged=int(generated["flagged"].sum()),
         copies=len(copies),
         copies_flagged=int(copies["flagged"].sum()),
         copies_with_right_clip=int((copies["nearest_clip_id"] == copies["source_clip_id"]).sum()),
@@ -128,9 +169,10 @@ def beside_truth(finished: Finished, truth: pd.DataFrame) -> TruthBesideFinding:
 @click.option(
     "--out", default=DEFAULT_OUT, show_default=True, type=click.Path(path_type=Path), help="Folder to write to."
 )
+@click.option("--open/--no-open", "opened", default=None, help="Open the report; by default where a person watches.")
 @settings(DemoConfig)
-def command(out: Path, asked: Asked[DemoConfig]) -> None:
-    """Everything, on a phantom cohort with known truth: cohort, planted copies, audit, report.
+def command(out: Path, opened: bool | None, asked: Asked[DemoConfig]) -> None:
+    """Everything, on a phantom cohort with known truth: cohort, generator, planted copies, audit, and the report.
 
     \b
     Example: mnemoscope demo --out runs/demo
@@ -144,25 +186,29 @@ def command(out: Path, asked: Asked[DemoConfig]) -> None:
             show_json({"audit": finished.result.to_json(), "truth": asdict(truth)})
         else:
             click.echo(f"{summary(finished.result, out / 'audit')}\n\n{_told(truth)}")
+        if opened or (opened is None and sys.stdout.isatty() and not asked.as_json):
+            webbrowser.open((out / "audit" / REPORT_FILE).resolve().as_uri())
 
 
 def _told(truth: TruthBesideFinding) -> str:
-    return "\n".join(
-        [
-            "truth beside the finding:",
-            f"  planted copies found:          {truth.copies_flagged} of {truth.copies}"
-            f" ({truth.copies_with_right_patient} by patient, {truth.copies_with_right_clip} by clip)",
-            *(f"    missed: {name}" for name in truth.missed_copies),
-            f"  false alarms, new patients:    {truth.fresh_flagged} of {truth.fresh}",
-            f"  flagged by definition:         {truth.holdout_flagged} of {truth.holdout} holdout clips",
-            f"  traced to the known patient:   {truth.partial_of_known_patient} of {truth.partial} varied clips"
+    lines = [
+        f"planted copies found:          {truth.copies_flagged} of {truth.copies}"
+        f" ({truth.copies_with_right_patient} by patient, {truth.copies_with_right_clip} by clip)",
+        *(f"  missed: {name}" for name in truth.missed_copies),
+        f"false alarms, new patients:    {truth.fresh_flagged} of {truth.fresh}",
+        f"flagged by definition:         {truth.holdout_flagged} of {truth.holdout} holdout clips",
+    ]
+    if truth.generated:
+        lines += [f"the generator's own videos:    {truth.generated_flagged} of {truth.generated} flagged as too close"]
+    if truth.partial:
+        lines += [
+            f"traced to the known patient:   {truth.partial_of_known_patient} of {truth.partial} varied clips"
             f" ({truth.partial_flagged} flagged as too close)",
-            f"  patients learned:              {truth.patients_learned}, where copies and varied clips stem from"
+            f"patients learned:              {truth.patients_learned}, where copies and varied clips stem from"
             f" {truth.patients_known}",
-            f"  share of patients drawn from:  {truth.patients_known_share:.2f},"
-            f" measured {_interval(truth.known_share)}",
+            f"share of patients drawn from:  {truth.patients_known_share:.2f}, measured {_interval(truth.known_share)}",
         ]
-    )
+    return "\n".join(["truth beside the finding:", *(f"  {line}" for line in lines)])
 
 
 def _interval(estimate: dict[str, float] | None) -> str:

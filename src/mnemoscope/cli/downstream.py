@@ -22,7 +22,7 @@ def downstream(
     config: DownstreamConfig | None = None,
     progress: Progress = unwatched,
 ) -> DownstreamResult:
-    """Trains an EF regressor on every arm of the paper's Table 5, tests it on the real holdout, and says why they differ.
+    """Trains an EF regressor on every arm of the paper's Table 5, tests it on real holdout, and says why they differ.
 
     Args:
         real: folder of the real clips with train and holdout patients, or an image-space store of them.

@@ -18,7 +18,7 @@ from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
 from mnemoscope.latents.store import LatentStore, is_store
 from mnemoscope.models.device import usable_device
-from mnemoscope.models.generator import GeneratorRecord, generator_fingerprint, generator_folder
+from mnemoscope.models.generator import BUNDLED, GeneratorRecord, generator_fingerprint, generator_folder
 from mnemoscope.models.lidm import Lidm, load_lidm
 from mnemoscope.models.lvdm import load_lvdm
 from mnemoscope.models.vae import load_vae
@@ -36,7 +36,7 @@ class ImagesConfig(Config):
     """Sampling of images.
 
     Attributes:
-        lidm: folder of the image model.
+        lidm: the image model: bundled, or a folder.
         vae: that its latents are decoded with: bundled, a diffusers folder, or a hub name.
         count: how many.
         sampler: ddpm, ddim or dpm++ (fewest steps).
@@ -51,7 +51,7 @@ class ImagesConfig(Config):
         device: torch device.
     """
 
-    lidm: str
+    lidm: str = BUNDLED
     vae: str = "bundled"
     count: int = Field(16, ge=1)
     sampler: Sampler = "dpm++"
@@ -70,8 +70,8 @@ class VideosConfig(Config):
     """Sampling of videos.
 
     Attributes:
-        lvdm: folder of the video model.
-        lidm: folder of the image model, which draws the frame that each clip shows; not needed with frames_from.
+        lvdm: the video model: bundled, or a folder.
+        lidm: the image model, which draws the frame that each clip shows; not used with frames_from.
         frames_from: latent store whose clips' first frames are shown instead of drawn ones, in the order of ids.
         vae: that the latents are decoded with: bundled, a diffusers folder, or a hub name.
         count: how many.
@@ -80,7 +80,8 @@ class VideosConfig(Config):
         sampler: of the videos: ddpm, ddim or dpm++ (fewest steps).
         steps: reverse steps of the videos.
         frame_steps: reverse steps of the shown frames (dpm++).
-        guidance: weight of the EF, 1 being the model itself; none takes what the model's record says.
+        guidance: weight of the EF, 1 being the model itself; none takes the one in the model's record, and its
+            correction of the EF.
         merge: how windows are joined: blend, or paper (the first whole, of later ones what is new).
         image_share: share of steps in which the image model predicts the clip's frames (JVID).
         mixing: how these steps are chosen.
@@ -94,8 +95,8 @@ class VideosConfig(Config):
         device: torch device.
     """
 
-    lvdm: str
-    lidm: str | None = None
+    lvdm: str = BUNDLED
+    lidm: str = BUNDLED
     frames_from: Path | None = None
     vae: str = "bundled"
     count: int = Field(16, ge=1)
@@ -130,8 +131,9 @@ class Sampled:
     clips: Path | None
 
 
-def sample_images(*, out: Path | str, config: ImagesConfig, progress: Progress = unwatched) -> Sampled:
+def sample_images(*, out: Path | str, config: ImagesConfig | None = None, progress: Progress = unwatched) -> Sampled:
     """Samples images into ``out / "latents"`` and ``out / "clips"``; a call that was broken off is continued."""
+    config = config or ImagesConfig()
     device = usable_device(config.device)
     network, record = load_lidm(config.lidm, device=device)
     class_number(record, config.class_name)  # refused before anything is written
@@ -149,8 +151,9 @@ def sample_images(*, out: Path | str, config: ImagesConfig, progress: Progress =
     return _sampled("sample images", Path(out), config, one_frame, block, key, progress)
 
 
-def sample_videos(*, out: Path | str, config: VideosConfig, progress: Progress = unwatched) -> Sampled:
+def sample_videos(*, out: Path | str, config: VideosConfig | None = None, progress: Progress = unwatched) -> Sampled:
     """Samples videos into ``out / "latents"`` and ``out / "clips"``; a call that was broken off is continued."""
+    config = config or VideosConfig()
     device = usable_device(config.device)
     network, record = load_lvdm(config.lvdm, device=device)
     class_number(record, config.class_name)  # refused before anything is written
@@ -161,7 +164,7 @@ def sample_videos(*, out: Path | str, config: VideosConfig, progress: Progress =
     if config.image_share:
         image_model, image_record = _image_model(config, record, device)
         image_class = class_number(image_record, config.class_name)
-        keys = [*keys, generator_fingerprint(generator_folder(_lidm(config), "lidm"))]
+        keys = [*keys, generator_fingerprint(generator_folder(config.lidm, "lidm"))]
     how = VideoSampling(
         n_frames=config.frames,
         sampler=config.sampler,
@@ -181,7 +184,7 @@ def sample_videos(*, out: Path | str, config: VideosConfig, progress: Progress =
             record,
             some,
             frames=frames,
-            ef=wanted,
+            ef=record.ef_to_tell(wanted) if config.guidance is None else wanted,
             how=how,
             seed=config.seed,
             image_model=image_model,
@@ -235,20 +238,11 @@ def _view(config: VideosConfig) -> dict[str, str]:
 
 def _frame_keys(config: ImagesConfig | VideosConfig, judge: FrameFilter | None) -> list[str]:
     """What decides drawn frames beside the settings."""
-    return [generator_fingerprint(generator_folder(_lidm(config), "lidm")), *([judge.fingerprint] if judge else [])]
-
-
-def _lidm(config: ImagesConfig | VideosConfig) -> str:
-    if config.lidm is None:
-        raise ConfigError(
-            "expected an image model to draw the shown frames; give its folder (--lidm), or clips to take them from "
-            "(--frames-from)"
-        )
-    return config.lidm
+    return [generator_fingerprint(generator_folder(config.lidm, "lidm")), *([judge.fingerprint] if judge else [])]
 
 
 def _image_model(config: VideosConfig, record: GeneratorRecord, device: str) -> tuple[Lidm, GeneratorRecord]:
-    network, image_record = load_lidm(_lidm(config), device=device)
+    network, image_record = load_lidm(config.lidm, device=device)
     _require_same_latents(image_record, record, config)
     return network, image_record
 
@@ -355,7 +349,7 @@ def images(out: Path, asked: Asked[ImagesConfig]) -> None:
     """Sample single frames from a latent image diffusion model.
 
     \b
-    Example: mnemoscope sample images --lidm LIDM --count 100 --out runs/images
+    Example: mnemoscope sample images --count 100 --out runs/images
     """
     with asked.answering() as (config, progress):
         if asked.dry_run:
@@ -371,7 +365,7 @@ def videos(out: Path, asked: Asked[VideosConfig]) -> None:
     """Sample videos of requested ejection fractions, as an EchoNet folder and a latent store.
 
     \b
-    Example: mnemoscope sample videos --lvdm LVDM --lidm LIDM --count 100 --ef uniform:10:90 --out runs/synthetic
+    Example: mnemoscope sample videos --count 100 --ef uniform:10:90 --out runs/synthetic
     """
     with asked.answering() as (config, progress):
         if asked.dry_run:

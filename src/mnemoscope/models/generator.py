@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from diffusers import DDPMScheduler
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -42,6 +43,8 @@ class GeneratorRecord:
             are.
         ef_quantiles: EF of the train clips at 0, 5, … 100 %, in percent; () for images.
         guidance: weight of the EF that sampling uses where none is asked for; 1 is the model itself.
+        ef_shown: (slope, offset) of the EF that videos of this guidance show, by the EF the model is told; sampling
+            tells it the EF that will show what was asked for. (1, 0) tells it what was asked for.
     """
 
     kind: Kind
@@ -56,6 +59,7 @@ class GeneratorRecord:
     motion_std: float | None = None
     ef_quantiles: tuple[float, ...] = ()
     guidance: float = 1.0
+    ef_shown: tuple[float, float] = (1.0, 0.0)
 
     def require_store(self, store: LatentStore, *, what: str) -> None:
         """Refuses latents that the network cannot read.
@@ -81,6 +85,11 @@ class GeneratorRecord:
                     f"{store.folder}: expected {name} {expected} as {what} was trained on, found {found}; encode "
                     f"the clips with that VAE and size (mnemoscope encode --vae …)"
                 )
+
+    def ef_to_tell(self, ef: np.ndarray) -> np.ndarray:
+        """The EF to tell the model so that its videos show ``ef``, both in percent, within 0–100."""
+        slope, offset = self.ef_shown
+        return np.clip((ef - offset) / slope, 0, 100)
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``generator.json``."""
