@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -54,6 +55,22 @@ def test_a_redacted_page_does_not_count_one_to_four(made: Material) -> None:
     whole = percentiles(replace(made, samples=low))
     assert whole is not None
     assert whole["steps"][0]["flagged"] == 3
+
+
+def test_a_redacted_page_tells_no_step_by_which_a_single_clip_could_be_placed(made: Material) -> None:
+    """Whoever subtracts what the steps say finds no clip of his own between two of them."""
+    found = percentiles(replace(made, redacted=True))
+    whole = percentiles(made)
+    assert found is not None
+    assert whole is not None
+    assert found["steps"][found["own"]]["percentile"] == whole["steps"][whole["own"]]["percentile"]
+    assert 2 < len(found["steps"]) < len(whole["steps"])
+    n_holdout = len(made.holdout)
+    above = [round((row["rate"][0] - row["excess"][0]) * n_holdout) for row in found["steps"]]
+    for counts in (above, [row["flagged"] for row in found["steps"]]):
+        assert min(counts) >= 5
+        assert all(a == b or a - b >= 5 for a, b in pairwise(counts))
+    assert all(row["tau"] == round(row["tau"], 2) for row in found["steps"])
 
 
 def test_the_data_block_ends_no_element_and_reads_back() -> None:

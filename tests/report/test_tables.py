@@ -30,10 +30,10 @@ def ledger(rows: list[tuple[int, float]]) -> pd.DataFrame:
 
 @given(st.lists(PATIENT, min_size=1, max_size=12), st.integers(1, 15))
 def test_the_most_exposed_come_first(rows: list[tuple[int, float]], most: int) -> None:
-    def rank(index: int) -> tuple[float, bool, float, str]:
+    def rank(index: int) -> tuple[bool, float, float, str]:
         flagged, similarity = rows[index]
         absent = bool(np.isnan(similarity))
-        return (-flagged, absent, 0.0 if absent else -similarity, f"P{index}")
+        return (absent, 0.0 if absent else -similarity, -flagged, f"P{index}")
 
     expected = [f"P{i}" for i in sorted(range(len(rows)), key=rank)][:most]
     found = tables.most_exposed(ledger(rows), most=most)

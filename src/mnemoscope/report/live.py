@@ -37,9 +37,29 @@ def percentiles(material: Material) -> dict[str, Any] | None:
     steps = np.unique([*_PERCENTILES[highest >= _PERCENTILES], own])
     ladder = {str(name): np.sort(rung.to_numpy()) for name, rung in _rungs(material.ladder)}
     rows = [_at(float(step), holdout, synthetic, ladder) for step in steps]
+    number = int(np.searchsorted(steps, own))
     if material.redacted:
+        kept = _of_many(rows, holdout, number)
+        number = kept.index(number)
+        rows = [rows[i] | {"tau": round(rows[i]["tau"], 2)} for i in kept]
         rows = [row | _UNSAID if 0 < row["flagged"] < FEWEST else row for row in rows]
-    return {"own": int(np.searchsorted(steps, own)), "rungs": list(ladder), "clips": len(synthetic), "steps": rows}
+    return {"own": number, "rungs": list(ladder), "clips": len(synthetic), "steps": rows} | (
+        {"fewest": FEWEST} if material.redacted else {}
+    )
+
+
+def _of_many(rows: list[dict[str, Any]], holdout: np.ndarray, own: int) -> list[int]:
+    """Numbers of the steps that may leave the house: between two of them lie no clips or ``FEWEST`` and more.
+
+    Closer steps would tell the score of one clip. The audit's own step, number ``own``, always stays.
+    """
+    counts = [(_above(holdout, row["tau"]), row["flagged"]) for row in rows]
+    kept = [own]
+    for number, found in enumerate(counts):
+        distances = [abs(a - b) for other in kept for a, b in zip(found, counts[other], strict=True)]
+        if all(count >= FEWEST for count in found) and all(d == 0 or d >= FEWEST for d in distances):
+            kept.append(number)
+    return sorted({*kept})
 
 
 def _rungs(ladder: pd.DataFrame | None) -> Any:

@@ -53,8 +53,8 @@ def require_columns(frame: pd.DataFrame, columns: frozenset[str], *, name: str) 
 
 
 def most_exposed(patients: pd.DataFrame, *, most: int) -> list[Exposed]:
-    """The patients whom flagged clips point at most often, then those with the closest clip."""
-    order = ["flagged_hits", "best_similarity", "patient_id"]
+    """The patients with the closest clip, so that a copy is never below many mild likenesses; then by flagged clips."""
+    order = ["best_similarity", "flagged_hits", "patient_id"]
     ranked = patients.sort_values(order, ascending=[False, False, True], na_position="last").head(most)
     return [_exposed(row) for row in ranked.to_dict("records")]
 

@@ -40,8 +40,9 @@ ANSWERS: dict[Status, Answer] = {
         "✕",
         "Fail",
         "This synthetic set should not leave as it is.",
-        "At least one test found more traces of training patients than chance explains. "
-        "Remove the clips concerned, or make the set anew, and run the audit again.",
+        "At least one test found more traces of training patients than chance explains. Make the set anew, or remove "
+        "the clips concerned and audit what is left with a model trained anew (--seed 1): the model that chose what to "
+        "remove would pass it.",
     ),
     "inconclusive": Answer(
         "?",

@@ -53,6 +53,9 @@ const threshold = {
       `on average; at worst ${percent(worst)} (${found.rungs[rates.indexOf(worst)].replaceAll("_", " ")})`);
   }
 
+  // A redacted page says no count under five, not even an expected one.
+  const few = (count) => (found.fewest && count < found.fewest ? `under ${found.fewest}` : whole(count));
+
   function show() {
     const step = found.steps[slider.value], unsaid = step.flagged === null; // redacted: one to four
     const between = (rate, said) => (unsaid ? "" : `95 % interval ${said(rate[1])} to ${said(rate[2])}`);
@@ -61,7 +64,7 @@ const threshold = {
     slider.setAttribute("aria-valuetext", `${step.percentile} percent of strangers below`);
     say("tau", step.tau.toFixed(3));
     say("flagged", unsaid ? "under 5" : whole(step.flagged),
-      `of ${whole(found.clips)}; strangers: about ${whole(Math.round(found.clips * (1 - step.percentile / 100)))}`);
+      `of ${whole(found.clips)}; strangers: about ${few(Math.round(found.clips * (1 - step.percentile / 100)))}`);
     say("rate", unsaid ? "not said" : hundredths(step.rate[0]), between(step.rate, hundredths));
     say("excess", unsaid ? "not said" : points(step.excess[0]), between(step.excess, points));
     say("p", unsaid ? "not said" : step.p < 0.001 ? "below 0.001" : step.p.toFixed(3));
