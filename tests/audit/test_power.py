@@ -3,7 +3,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -61,19 +61,20 @@ def scanned(n: int, m: int, percentile: float, tpr: float, alpha: float, power: 
             stats.binom.pmf(j, copies, tpr) * stats.betabinom.sf(needed - j - 1, n - copies, m - tau, tau + 1)
             for j in range(copies + 1)
         )
-        if chance >= power:
+        if chance >= power - 1e-12:  # the chance may be the power itself, as in the example below
             return copies / n
     return None
 
 
 @settings(max_examples=15, deadline=None)
 @given(
-    st.integers(1, 24),
-    st.sampled_from([(20, 95.0), (21, 95.0), (57, 95.0), (40, 80.0), (9, 50.0)]),
-    st.sampled_from([0.0, 0.3, 0.7, 0.9, 1.0]),
-    st.sampled_from([0.01, 0.1]),
-    st.sampled_from([0.5, 0.8, 0.95]),
+    n=st.integers(1, 24),
+    innocents=st.sampled_from([(20, 95.0), (21, 95.0), (57, 95.0), (40, 80.0), (9, 50.0)]),
+    tpr=st.sampled_from([0.0, 0.3, 0.7, 0.9, 1.0]),
+    alpha=st.sampled_from([0.01, 0.1]),
+    power=st.sampled_from([0.5, 0.8, 0.95]),
 )
+@example(n=17, innocents=(9, 50.0), tpr=1.0, alpha=0.01, power=0.5)
 def test_it_is_the_smallest_of_all_shares(
     n: int, innocents: tuple[int, float], tpr: float, alpha: float, power: float
 ) -> None:

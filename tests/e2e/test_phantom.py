@@ -89,7 +89,7 @@ def test_the_verdict_is_fail_and_the_report_says_so(out: Path, found: tuple[Fini
     folder = out / "run" / "audit"
     assert json.loads((folder / "audit.json").read_text())["verdict"]["status"] == "fail"
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/png;base64") >= 20
+    assert page.count("data:image/webp;base64") >= 20
     assert "not tested" in page.lower()
 
 

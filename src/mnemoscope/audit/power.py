@@ -13,6 +13,8 @@ from mnemoscope.core.types import Estimate, Scores
 
 FPR_LEVELS = (0.05, 0.01, 0.001)
 
+_ROUNDING = 1e-12  # of a chance that is summed up; one that equals the power asked for counts
+
 
 def true_positive_rates(
     p_max_planted: Scores, p_max_holdout: Scores, *, tau: float, fpr_levels: Sequence[float] = FPR_LEVELS
@@ -81,7 +83,7 @@ def minimum_detectable_share(
     innocents = _tables(n_holdout - tau, tau + 1.0, n_synthetic)
 
     def noticed(copies: int) -> bool:
-        return _reach(needed, _binomial(copies, tpr), _tail(innocents, n_synthetic - copies)) >= power
+        return _reach(needed, _binomial(copies, tpr), _tail(innocents, n_synthetic - copies)) >= power - _ROUNDING
 
     if not noticed(n_synthetic):
         return None
