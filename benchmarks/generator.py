@@ -321,7 +321,7 @@ def montage(bench: Bench) -> None:
     made = [bench.decoded(c) for c in bench.clips(told, how)]
     gap = np.full((24, 6, 4 * 112), 255, dtype=np.uint8)
     film = np.concatenate([np.concatenate(real, axis=2), gap, np.concatenate(made, axis=2)], axis=1)
-    pictures = [Image.fromarray(frame).resize((frame.shape[1] * 3 // 2, frame.shape[0] * 3 // 2)) for frame in film]
+    pictures = [Image.fromarray(frame) for frame in film]
     pictures[0].save(DOCS / "images" / "generated.gif", save_all=True, append_images=pictures[1:], duration=83, loop=0)
     Image.fromarray(np.concatenate([film[0], film[4], film[8]], axis=1)).save(bench.out / "montage.png")
 
