@@ -79,9 +79,7 @@ class TruthBesideFinding:
 def demo(
     *, out: Path | str = DEFAULT_OUT, config: DemoConfig | None = None, progress: Progress = unwatched
 ) -> tuple[Finished, TruthBesideFinding]:
-    """Writes a phantom cohort, lets the bundled generator make videos of it, plants copies among them, audits all, and
-
-    holds the finding against the truth.
+    """Audits what the bundled generator makes of a phantom cohort, with copies planted among it, beside the truth.
 
     Args:
         out: folder; what an earlier call of the same demo finished in it is reused.
