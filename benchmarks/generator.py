@@ -52,7 +52,7 @@ PAGE = DOCS / "results" / "generator.md"
 RECIPES = Path(__file__).parent / "recipes"
 STEPS = 8
 EF_LENGTHS = {16: 60, 64: 32, 128: 16}
-GUIDANCES = (1.0, 2.0, 2.5, 3.0)
+GUIDANCES = (1.0, 1.5, 2.0)  # beyond, what corrects clips of one window no longer corrects longer and shorter ones
 CHOOSING = 64
 COMPARED = 20
 TIMED = 1
@@ -107,7 +107,7 @@ class Bench:
         ]
         return np.concatenate(blocks)
 
-    def clips(self, ef: np.ndarray, how: VideoSampling, *, prefix: str = "CLIP") -> np.ndarray:
+    def clips(self, ef: np.ndarray, how: VideoSampling, *, prefix: str = "TEST") -> np.ndarray:
         """Standardised latents of new clips of drawn frames."""
         ids = [f"{prefix}{i:06d}" for i in range(len(ef))]
         shown, blocks = self.frames(len(ef), prefix=prefix), []
