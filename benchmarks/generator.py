@@ -2,10 +2,10 @@
 
     python -m benchmarks.generator --out runs/even [--bundle]
 
-Expects in ``--out`` what the commands at the page's end make: the cohort, its latents, and the two trained models.
-``--bundle`` first copies these models, in half precision, to where the package looks for them, and writes down the
-guidance that suits it. What was measured before is kept (``measured/``). Writes docs/results/generator.md
-and its figures.
+Expects in ``--out`` and beside it what the commands at the page's end make: cohorts, latents and trained models.
+``--bundle`` first copies these models, in half precision, to where the package looks for them, and writes down
+the guidance that suits the video model. What was measured before is kept (``measured/``). Writes
+docs/results/generator.md and its figures.
 """
 
 import argparse
@@ -50,10 +50,14 @@ import matplotlib.pyplot as plt
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "results" / "generator.md"
 RECIPES = Path(__file__).parent / "recipes"
+LAST = {
+    "lidm": ("even", "lidm-even.yaml"),
+    "lvdm": ("wide", "lvdm-wide.yaml"),
+}  # cohort and recipe of the last training
 STEPS = 8
 EF_LENGTHS = {16: 60, 64: 32, 128: 16}
 GUIDANCES = (1.0, 1.5, 2.0)  # beyond, what corrects clips of one window no longer corrects longer and shorter ones
-CHOOSING = 64
+CHOOSING = {24: 48, 64: 24}
 COMPARED = 20
 TIMED = 1
 FRAMES_PER_CLIP = 4
@@ -179,14 +183,17 @@ def labels_at(bench: Bench, n_frames: int, count: int, how: VideoSampling) -> Fi
 
 
 def labels_of_guidance(bench: Bench) -> Figures:
-    """EF shown by clips, by the EF told and its weight; these clips are measured in no other place.
+    """EF shown by short and long clips, by the EF told and its weight; these clips are measured in no other place.
 
     The best weight leaves the smallest scatter in the EF told, once slope and offset are taken out.
     """
-    ef, found = uniform_ef(CHOOSING), []
+    ef, found = np.concatenate([uniform_ef(count) for count in CHOOSING.values()]), []
     for guidance in GUIDANCES:
-        clips = bench.clips(ef, VideoSampling(n_frames=24, steps=STEPS, guidance=guidance), prefix="CHOOSING")
-        labels = of_labels(ef, bench.measured_ef(clips))
+        measured = []
+        for n_frames, count in CHOOSING.items():
+            how = VideoSampling(n_frames=n_frames, steps=STEPS, guidance=guidance)
+            measured.append(bench.measured_ef(bench.clips(uniform_ef(count), how, prefix=f"CHOOSING{n_frames}-")))
+        labels = of_labels(ef, np.concatenate(measured))
         rest = np.array(labels["measured"]) - labels["offset"] - labels["slope"] * ef
         found.append(labels | {"guidance": guidance, "scatter": float(rest.std()) / labels["slope"]})
     return {"rows": found, "chosen": min(found, key=lambda row: row["scatter"])}
@@ -297,14 +304,14 @@ def joint_quality(bench: Bench) -> Figures:
 
 def bundle(out: Path) -> None:
     """Copies the trained models to the package, weights in half precision, with recipe and log."""
-    for kind in ("lidm", "lvdm"):
-        made = out / kind / kind
+    for kind, (cohort, recipe) in LAST.items():
+        made = out.parent / cohort / kind / kind
         with whole_folder(BUNDLED_FOLDER / kind) as folder:
             shutil.copytree(made / "model", folder, dirs_exist_ok=True)
             weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
             save_file({name: value.half() for name, value in load_file(weights).items()}, weights)
             shutil.copy(made / "training" / "log.csv", folder / "log.csv")
-            shutil.copy(RECIPES / f"{kind}-even.yaml", folder / "training.yaml")
+            shutil.copy(RECIPES / recipe, folder / "training.yaml")
     bench = Bench(out)
     chosen = bench.kept("guidance", lambda: labels_of_guidance(bench))["chosen"]
     record = BUNDLED_FOLDER / "lvdm" / RECORD_FILE
@@ -374,7 +381,7 @@ def inside(consistency: Figures) -> float:
 
 
 def trained(kind: str, log: pd.DataFrame) -> str:
-    """How long a model was trained, and what came of it."""
+    """How long the last training of a model was, and what came of it."""
     loss = log["val_loss"]
     return (
         f"{kind.upper()}: {len(log)} epochs, {int(log['step'].iloc[-1])} steps, {log['seconds'].sum() / 60:.0f} min "
@@ -391,17 +398,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-COMMANDS = """cohort="--view a4c --patients 600 --clips-per-patient 2 --frames 32 --fps 12 --val-share 0.08 \\
-  --holdout-share 0.22 --seed 40"
-mnemoscope phantom runs/generator/clips $cohort                   # EF as in a clinic
-mnemoscope phantom runs/even/clips $cohort --ef-spread even       # the same patients, EF evenly over 9-91 %
+COMMANDS = """a4c="--view a4c --frames 32 --fps 12"
+clinic="$a4c --patients 600 --clips-per-patient 2 --val-share 0.08 --holdout-share 0.22 --seed 40"
+wide="$a4c --patients 2400 --clips-per-patient 1 --val-share 0.03 --holdout-share 0 --seed 41"
+mnemoscope phantom runs/generator/clips $clinic                   # EF as in a clinic
+mnemoscope phantom runs/even/clips $clinic --ef-spread even       # the same patients, EF evenly over 9-91 %
+mnemoscope phantom runs/wide/clips $wide --ef-spread even         # many others, for motion
 for name in generator even; do mnemoscope encode runs/$name/clips --out runs/$name/latents; done
+mnemoscope encode runs/wide/clips --out runs/wide/latents --scaling-from runs/even/latents
 for model in lidm lvdm; do
   mnemoscope train $model --store runs/generator/latents --out runs/generator/$model \\
     --config benchmarks/recipes/$model.yaml
   mnemoscope train $model --store runs/even/latents --out runs/even/$model \\
     --config benchmarks/recipes/$model-even.yaml                  # starts from the first
 done
+mnemoscope train lvdm --store runs/wide/latents --out runs/wide/lvdm \\
+  --config benchmarks/recipes/lvdm-wide.yaml                      # starts from the second
 python -m benchmarks.generator --out runs/even --bundle"""
 
 
@@ -455,10 +467,11 @@ def page(bench: Bench) -> str:
 Written by `python -m benchmarks.generator`, on {torch.get_num_threads()} cores ({
         platform.machine()
     }, no accelerator). An
-image model (LIDM) and a video model (LVDM) over the latents of the bundled VAE, trained on one phantom cohort (apical
+image model (LIDM) and a video model (LVDM) over the latents of the bundled VAE, trained on a phantom cohort (apical
 four-chamber, seed 40: 420 train patients with two clips of 32 frames at 12 frames per second), first with EF as in a
-clinic, then with EF spread evenly over 9–91 %; holdout are patients that no model saw. Sizes: VAE {
-        size["vae"]:.1f} MB, LIDM {size["lidm"]:.1f} MB, LVDM {size["lvdm"]:.1f} MB. The VAE's own figures are in
+clinic, then with EF spread evenly over 9–91 %; at last the video model on one clip each of 2,328 others (seed 41).
+Holdout are patients that no model saw. Sizes: VAE {size["vae"]:.1f} MB, LIDM {size["lidm"]:.1f} MB, LVDM {
+        size["lvdm"]:.1f} MB. The VAE's own figures are in
 [vae.md](vae.md).
 
 ![Real clips above, generated ones of EF 20, 40, 60 and 80 % below](../images/generated.gif)
@@ -469,7 +482,7 @@ clinic, then with EF spread evenly over 9–91 %; holdout are patients that no m
 
 EF is drawn evenly from 10 to 90 % and read off the decoded frames; clips are made in {STEPS} steps of DPM-Solver++ from
 frames that the image model drew, with a guidance of {
-        bench.guidance:g}, which val patients chose. On real holdout clips the reader itself has R² {
+        bench.guidance:g}, chosen on other clips (below). On real holdout clips the reader itself has R² {
         reader["r2"]:.3f} and
 MAE {reader["mae"]:.2f}. Clips of 64 and 128 frames are made of overlapping windows of {
         bench.video_record.window_frames
@@ -508,9 +521,9 @@ Fréchet distance of {images["n"]} frames to as many holdout frames (four a clip
 
 ## Guidance
 
-EF that {
-        CHOOSING
-    } clips show which start from a val patient's frame, by the EF that the model is told and its weight. Scatter
+EF that clips show ({
+        " and ".join(f"{count} of {n_frames} frames" for n_frames, count in CHOOSING.items())
+    }, measured in no other place), by the EF that the model is told and its weight. Scatter
 is what is left of it once slope and offset are taken out, in points of the EF told. The smallest is the bundled model's
 default ({bench.guidance:g}), and sampling tells the model the EF that will show what was asked for.
 
@@ -598,7 +611,7 @@ learned; verdict **{
 
 ## How it was trained
 
-{", ".join(trained(kind, log) for kind, log in logs.items())}; both beside
+The last training of each: {", ".join(trained(kind, log) for kind, log in logs.items())}; both beside
 other work on two shared cores. Recipe and log lie beside the weights (`training.yaml`, `log.csv`).
 
 ```
