@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -422,7 +423,7 @@ def page(bench: Bench) -> str:
     chosen = bench.kept("guidance", lambda: labels_of_guidance(bench))
     how = VideoSampling(steps=STEPS, guidance=bench.guidance)
     labels = {
-        n: bench.kept(f"labels-{n}", lambda n=n, count=count: labels_at(bench, n, count, how))
+        n: bench.kept(f"labels-{n}", partial(labels_at, bench, n, count, how))
         for n, count in EF_LENGTHS.items()
     }
     reader = bench.kept("reader", lambda: real_labels(bench))
