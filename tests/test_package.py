@@ -18,12 +18,11 @@ def test_every_public_name_is_there_and_explained(name: str) -> None:
 
 
 def test_python_knows_the_verbs() -> None:
-    assert set(VERBS) - {"bench", "release", "reproduce", "sample", "train"} <= set(mnemoscope.__all__)
+    assert set(VERBS) - {"bench", "release", "sample", "train"} <= set(mnemoscope.__all__)
     assert {
         "release_export",
         "release_select",
         "release_verify",
-        "reproduce_tables",
         "train_reid_model",
         "train_vae_model",
         "train_lidm_model",

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mnemoscope.audit.run import AuditConfig
-from mnemoscope.audit.run.reproduce import TablesConfig
+from mnemoscope.audit.run.reproduce import ReproduceConfig
 from mnemoscope.cli import VERBS, main
 from mnemoscope.cli.check import CheckConfig
 from mnemoscope.cli.demo import DemoConfig
@@ -34,7 +34,7 @@ WITH_SETTINGS: dict[str, tuple[type[Config], tuple[str, ...]]] = {
     "phantom": (PhantomConfig, ("a", "--synthetic", "b")),
     "release export": (ExportConfig, ("a", "--synthetic", "b", "--out", "c")),
     "release select": (SelectConfig, ("a", "--out", "c")),
-    "reproduce tables": (TablesConfig, ("--out", "c")),
+    "reproduce": (ReproduceConfig, ("--out", "c")),
     "sample images": (ImagesConfig, ("--out", "c")),
     "sample videos": (VideosConfig, ("--out", "c")),
     "train ef": (EfConfig, ("--store", "a", "--out", "c")),
@@ -51,7 +51,7 @@ NESTED = {
     "encode": "frames.width",
     "release export": "title",
     "release select": "count",
-    "reproduce tables": "reid.loop.epochs",
+    "reproduce": "reid.loop.epochs",
     "sample images": "steps",
     "sample videos": "frames",
     "train ef": "ef.loop.epochs",

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from mnemoscope.report.confusion import confusion_matrices, save_figure
@@ -22,6 +23,10 @@ def test_each_panel_shows_its_counts_and_shares_where_truth_and_decision_meet() 
     assert [text.get_text() for text in titled["A, latent"].texts][:2] == ["0\n0.0%", "0\n0.0%"]
 
 
+def test_a_matrix_that_nobody_has_leaves_its_place_empty() -> None:
+    assert [axes.axison for axes in confusion_matrices(PANELS).axes] == [True, True, True, False]
+
+
 def test_numbers_can_be_read_on_light_and_dark() -> None:
     light, dark = (
         next(text.get_color() for text in axes.texts if text.get_text() == wanted)
@@ -38,4 +43,5 @@ def test_both_files_are_written_the_same_every_time(tmp_path: Path) -> None:
         assert one.read_bytes() == other.read_bytes()
     with Image.open(written[0][0]) as picture:
         assert picture.format == "PNG"
+        assert picture.size[0] == pytest.approx(6.875 * 300, abs=1)
     assert "1,000" in written[0][1].read_text()

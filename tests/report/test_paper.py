@@ -25,7 +25,9 @@ def test_figures_3_to_6_are_written_as_png_and_svg_with_a_panel_for_each_set(mad
     for path in paths:
         if path.suffix == ".png":
             with Image.open(path) as image:
-                assert min(image.size) > 300
+                # The paper's text width at 300 dots an inch.
+                assert image.size[0] == pytest.approx(6.875 * 300, abs=1)
+                assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
         else:
             texts = [node.text for node in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
             assert [text for text in texts if text and "dynamic" in text]
@@ -37,6 +39,25 @@ def test_a_figure_that_nobody_measured_is_left_out(made: Material, tmp_path: Pat
 
     bare = replace(made, places=None, result=replace(made.result, consistency=None))
     assert {path.stem for path in write_figures({"one": bare}, tmp_path)} == {"fig3-confusion", "fig4-p-max"}
+
+
+def test_one_audit_fills_a_column_and_many_audits_have_rows() -> None:
+    found = full.consistency()
+    one, five = (consistency_panels({str(i): found for i in range(n)}) for n in (1, 5))
+    assert (one.get_figwidth(), five.get_figwidth()) == (3.25, 6.875)
+    assert [axes.axison for axes in five.axes] == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_legend_covers_no_panel(count: int) -> None:
+    rng = np.random.default_rng(0)
+    places = Places(rng.normal(size=(50, 2)), rng.random(50) < 0.5, rng.normal(size=(80, 2)))
+    figure = map_panels({str(number): places for number in range(count)})
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert not any(legend.overlaps(axes.get_tightbbox()) for axes in figure.axes)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["synthetic", "train", "train, learned"]
+    assert not any(axes.get_legend() for axes in figure.axes)
 
 
 def test_scores_are_drawn_as_shares_with_tau_as_a_black_line() -> None:

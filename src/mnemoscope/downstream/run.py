@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mnemoscope.core.config import Config, build, merged
 from mnemoscope.core.errors import ConfigError, TooFewSamples
-from mnemoscope.core.files import value_fingerprint, whole_file, write_json
+from mnemoscope.core.files import sha256_of, value_fingerprint, whole_file, write_json
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
 from mnemoscope.core.rng import generator
@@ -284,6 +284,8 @@ def _trained(scene: _Scene, name: str, arm: Arm, seed: int, plan: Mapping[str, A
         "val_share": config.val_share,
         "seed": seed,
     }
+    if scene.recipe.start is not None:
+        inputs["start"] = sha256_of(Path(scene.recipe.start))
 
     def told(stage: str, done: int, total: int, unit: str) -> None:
         scene.progress(f"{name}, seed {seed}", done, total, unit)

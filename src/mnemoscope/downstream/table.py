@@ -1,9 +1,9 @@
 """Table: a finished downstream test in Markdown, beside the paper's Table 5."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mnemoscope.core.types import Estimate
-from mnemoscope.downstream.results import PAPER, ArmResult, DownstreamResult
+from mnemoscope.downstream.results import PAPER, SETS, ArmResult, DownstreamResult
 
 TITLES = {
     "real_full": "real, all",
@@ -27,8 +27,8 @@ LABELS = {
 _PRINTED = {"R²": (0, "{:.2f}"), "MAE": (1, "{:.1f}"), "RMSE": (2, "{:.1f}"), "clips": (3, "{:,}")}
 
 
-def markdown(result: DownstreamResult) -> str:
-    """All arms, the parts of the gap, and what is absent and why; the paper's numbers are of its three ``SETS``."""
+def markdown(result: DownstreamResult, *, of: Sequence[str] = SETS) -> str:
+    """All arms, the parts of the gap, and what is absent and why; the paper's numbers are ``of`` these of its sets."""
     head = [
         "arm",
         "EF",
@@ -40,7 +40,7 @@ def markdown(result: DownstreamResult) -> str:
         "R² against random clips",
         *(f"paper: {what}" for what in _PRINTED),
     ]
-    arms = _table(head, (_arm(arm) for arm in result.arms))
+    arms = _table(head, (_arm(arm, of) for arm in result.arms))
     parts = _table(
         ["part", "loss of R²", "what is changed"],
         (
@@ -66,7 +66,7 @@ def title(name: str) -> str:
     return TITLES[base] if base in TITLES else f"as many as {TITLES[control]}, at random"
 
 
-def _arm(arm: ArmResult) -> list[str]:
+def _arm(arm: ArmResult, of: Sequence[str]) -> list[str]:
     return [
         title(arm.name),
         LABELS[arm.labels],
@@ -76,16 +76,16 @@ def _arm(arm: ArmResult) -> list[str]:
         told(arm.mae, 1),
         told(arm.rmse, 1),
         told(arm.against_random),
-        *_paper(arm),
+        *_paper(arm, of),
     ]
 
 
-def _paper(arm: ArmResult) -> list[str]:
+def _paper(arm: ArmResult, of: Sequence[str]) -> list[str]:
     """The paper's synthetic clips are relabelled; its numbers stand beside ours that are."""
     printed = PAPER.get(arm.name.removesuffix("_relabelled"))
     if printed is None or (arm.source == "synthetic") != (arm.labels == "relabelled"):
         return [""] * len(_PRINTED)
-    return [" / ".join(form.format(row[place]) for row in printed) for place, form in _PRINTED.values()]
+    return [" / ".join(form.format(printed[SETS.index(name)][place]) for name in of) for place, form in _PRINTED.values()]
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mnemoscope.core.types import Consistency, Curve
 from mnemoscope.report import figures
-from mnemoscope.report.confusion import confusion_matrices, save_figure
+from mnemoscope.report.confusion import PRINTED, confusion_matrices, printed_width, save_figure
 from mnemoscope.report.material import Material
 from mnemoscope.report.tables import hits_per_clip
 
-FOLDER = "figures"
-_PANEL_IN = (3.4, 2.9)
+CONFUSION = "fig3-confusion"
+_MOST_COLUMNS = 3
+_MANY_POINTS = 5000
 _BINS = 60
 # The paper's colours: synthetic orange, train light blue, learned dark blue.
 ORANGE, LIGHT, DARK = "#f28e2b", "#9ecae1", "#08519c"
@@ -44,10 +46,10 @@ def score_panels(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]]) -> 
         for values, colour, label in ((holdout, DARK, "real test"), (synthetic, ORANGE, "synthetic")):
             share = figures.shares_pct(values, edges)
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.55, label=label)
-        axes.axvline(tau, color="black", linewidth=1.4)
+        axes.axvline(tau, color="black", linewidth=1.2)
         axes.set_xlabel("$P_{max}$ (logit)")
 
-    return _row(list(scores), draw, y="share of the set, %")
+    return _grid(list(scores), draw, y="share of the set, %")
 
 
 def map_panels(places: Mapping[str, Places]) -> Figure:
@@ -59,19 +61,20 @@ def map_panels(places: Mapping[str, Places]) -> Figure:
 
     def draw(axes: Axes, title: str) -> None:
         found = places[title]
-        size = 9.0 if len(found.synthetic) < 5000 else 1.5
+        many = len(found.synthetic) + len(found.train) > _MANY_POINTS
+        size = 0.5 if many else 3.0
         drawn = (
             (found.synthetic, ORANGE, "synthetic", size),
             (found.train[~found.learned], LIGHT, "train", 1.5 * size),
             (found.train[found.learned], DARK, "train, learned", 1.5 * size),
         )
         for points, colour, label, area in drawn:
-            axes.scatter(points[:, 0], points[:, 1], s=area, c=colour, label=label, linewidths=0, rasterized=True)
+            axes.scatter(points[:, 0], points[:, 1], s=area, c=colour, label=label, linewidths=0, rasterized=many)
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.grid(visible=False)
+        axes.spines[:].set_visible(True)
 
-    return _row(list(places), draw, y="")
+    return _grid(list(places), draw, y="")
 
 
 def consistency_panels(found: Mapping[str, Consistency]) -> Figure:
@@ -84,29 +87,38 @@ def consistency_panels(found: Mapping[str, Consistency]) -> Figure:
     def draw(axes: Axes, title: str) -> None:
         of = found[title]
         lag = [100.0 * share for share in of.lag_share]
-        curves: Sequence[tuple[Curve, str, str]] = (
-            (of.real, DARK, "real"),
-            (of.synthetic, ORANGE, "synthetic"),
-            (of.different, figures.QUIET, "different video"),
+        curves: Sequence[tuple[Curve, str, str, str]] = (
+            (of.real, DARK, "-", "real"),
+            (of.synthetic, ORANGE, "--", "synthetic"),
+            (of.different, figures.QUIET, ":", "different video"),
         )
-        for curve, colour, label in curves:
-            axes.plot(lag, curve.median, color=colour, label=label)
+        for curve, colour, line, label in curves:
+            axes.plot(lag, curve.median, color=colour, linestyle=line, label=label)
             axes.fill_between(lag, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
         axes.set_xlabel("frame, % of the clip")
 
-    return _row(list(found), draw, y="score against frame 0 (logit)")
+    return _grid(list(found), draw, y="score against frame 0 (logit)")
 
 
-def _row(titles: list[str], draw: Callable[[Axes, str], None], *, y: str) -> Figure:
-    width, height = _PANEL_IN
-    figure = Figure(figsize=(width * len(titles), height), layout="constrained", facecolor="white")
-    panels = figure.subplots(1, len(titles), squeeze=False)[0]
-    for axes, title in zip(panels, titles, strict=True):
+@rc_context(PRINTED)
+def _grid(titles: list[str], draw: Callable[[Axes, str], None], *, y: str) -> Figure:
+    """A panel for each title, and below them one legend."""
+    columns = min(len(titles), _MOST_COLUMNS)
+    rows = -(-len(titles) // columns)
+    width = printed_width(columns)
+    height = rows * 0.85 * width / max(columns, 1.3) + 0.3
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels.flat[len(titles) :]:
+        axes.set_axis_off()
+    for axes, title in zip(panels.flat, titles, strict=False):
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(title, parse_math=False)
         draw(axes, title)
-    panels[0].set_ylabel(y)
-    panels[0].legend(frameon=False, markerscale=2)
+    for axes in panels[:, 0]:
+        axes.set_ylabel(y)
+    named = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=3, frameon=False, markerscale=2)
     return figure
 
 
@@ -123,7 +135,7 @@ def write_figures(materials: Mapping[str, Material], folder: Path) -> list[Path]
     places = {title: _places(part, part.places) for title, part in materials.items() if part.places is not None}
     drawn: dict[str, Figure] = {}
     if reid:
-        drawn["fig3-confusion"] = confusion_matrices({(v.space, title): v.confusion for title, v in reid.items()})
+        drawn[CONFUSION] = confusion_matrices({(v.space, title): v.confusion for title, v in reid.items()})
     if scores:
         drawn["fig4-p-max"] = score_panels(scores)
     if places:

@@ -1,13 +1,14 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from mnemoscope.audit.run.beside_paper import markdown, tables
+from mnemoscope.audit.run.beside_paper import learned, markdown, tables
 from mnemoscope.audit.run.paper import GENERALISATION, HEADS, IDENTIFICATION, SETS
 from mnemoscope.audit.run.reproduce import Measured
 from mnemoscope.core.types import Estimate, Verification
+from tests.report import full
 
 HEAD_LOSS = {"pred": 0.0, "l1": 0.01, "l2": 0.02, "corr": 0.03, "cosine": 0.04}
 
@@ -140,3 +141,27 @@ def test_one_space_alone_is_compared_with_nothing() -> None:
     rows = tables(FOUND[9:])
     assert {row["space"] for part in ("identification", "generalisation", "heads") for row in rows[part]} == {"latent"}
     assert "Latent above image space" not in markdown(rows, origin=[])
+
+
+def test_table_4_has_learned_and_flagged_clips_of_each_audited_set() -> None:
+    result = full.result()
+    assert result.recall is not None
+    assert result.privacy is not None
+    rows = learned({"a4c": result, "psax": replace(result, recall=None)})
+    assert [row["set"] for row in rows] == ["a4c", "psax"]
+    assert rows[0]["learned"] == result.recall.learned
+    assert rows[0]["flag_rate"] == asdict(result.privacy.flag_rate)
+    assert rows[0]["paper"] == {"train": 2580, "learned": 794, "flag_rate": 0.00302, "learned_and_flagged": 3}
+    assert (rows[1]["learned"], rows[1]["ratio"]) == (None, None)
+    lines = markdown(ROWS | {"learned": rows}, origin=[]).splitlines()
+    train, rate = result.sets["train"].clips, result.privacy.flag_rate
+    assert "|  | A4C | PSAX |" in lines
+    assert f"| train clips | {train:,} / 2,580 | {train:,} / 3,559 |" in lines
+    ours = f"{result.recall.learned:,} ({result.recall.learned / train:.1%})"
+    assert f"| learned | {ours} / 794 (30.8%) | – / 884 (24.8%) |" in lines
+    flagged = f"{rate.value:.1%} [{rate.low:.1%}, {rate.high:.1%}]"
+    assert f"| flagged (“memorized”) | {flagged} / 0.3% | {flagged} / 2.5% |" in lines
+
+
+def test_without_audits_there_is_no_table_4() -> None:
+    assert "Table 4" not in markdown(ROWS | {"learned": []}, origin=[])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mnemoscope.audit.run.paper import SETS
-from mnemoscope.audit.run.reproduce import TablesConfig, expected_s, on_holdout, trained_and_tested
+from mnemoscope.audit.run.reproduce import ReproduceConfig, expected_s, on_holdout, trained_and_tested
 from mnemoscope.core.config import build
 from mnemoscope.core.errors import ConfigError, InputError, Mismatch, TooFewSamples
 from mnemoscope.core.provenance import Run
@@ -74,17 +74,17 @@ def test_holdout_clips_of_one_frame_are_named(tmp_path: Path) -> None:
 
 def test_training_begins_with_random_weights_and_stays_short() -> None:
     for space in ("latent", "image"):
-        default = TablesConfig().recipe(space)
+        default = ReproduceConfig().recipe(space)
         assert (default.initial, default.loop.epochs, default.architecture.backbone) == ("random", 15, "compact")
         assert default.architecture.space == space
-        paper = TablesConfig(preset="paper").recipe(space)
+        paper = ReproduceConfig(preset="paper").recipe(space)
         assert (paper.initial, paper.loop.epochs, paper.architecture.backbone) == ("random", 1000, "resnet50")
-    changed = TablesConfig(reid={"loop": {"epochs": 3}}).recipe("latent")
+    changed = ReproduceConfig(reid={"loop": {"epochs": 3}}).recipe("latent")
     assert (changed.loop.epochs, changed.initial, changed.loop.batch_size) == (3, "random", 256)
 
 
 def test_the_three_cohorts_differ_in_view_alone() -> None:
-    config = TablesConfig(patients=20, clips_per_patient=3, phantom_frames=5, seed=4)
+    config = ReproduceConfig(patients=20, clips_per_patient=3, phantom_frames=5, seed=4)
     cohorts = {name: config.cohort(name) for name in SETS}
     assert {name: spec.view for name, spec in cohorts.items()} == {"dynamic": "a4c", "a4c": "ped_a4c", "psax": "psax"}
     assert {replace(spec, view="a4c") for spec in cohorts.values()} == {cohorts["dynamic"]}
@@ -94,21 +94,21 @@ def test_the_three_cohorts_differ_in_view_alone() -> None:
 
 @pytest.mark.parametrize(("spaces", "chosen"), [("latent,image", ["image", "latent"]), ("latent", ["latent"])])
 def test_spaces_come_in_the_order_of_the_paper(spaces: str, chosen: list[str]) -> None:
-    assert TablesConfig(spaces=spaces).chosen() == chosen
+    assert ReproduceConfig(spaces=spaces).chosen() == chosen
 
 
 def test_the_cost_grows_with_patients_and_falls_with_given_folders(tmp_path: Path) -> None:
-    usual, many = (sum(expected_s(TablesConfig(patients=n)).values()) for n in (2400, 4800))
+    usual, many = (sum(expected_s(ReproduceConfig(patients=n)).values()) for n in (2400, 4800))
     assert many == pytest.approx(2 * usual)
     assert usual / 10 < 12 * 60
-    real = write_cohort(TablesConfig(patients=8, phantom_frames=2).cohort("dynamic"), tmp_path / "real", workers=1)
-    parts = expected_s(TablesConfig(spaces="latent"), dynamic=real)
-    assert parts["phantoms"] == pytest.approx(expected_s(TablesConfig())["phantoms"] * 2 / 3)
-    assert sum(expected_s(TablesConfig(preset="paper")).values()) > 1e4
+    real = write_cohort(ReproduceConfig(patients=8, phantom_frames=2).cohort("dynamic"), tmp_path / "real", workers=1)
+    parts = expected_s(ReproduceConfig(spaces="latent"), dynamic=real)
+    assert parts["phantoms"] == pytest.approx(expected_s(ReproduceConfig())["phantoms"] * 2 / 3)
+    assert sum(expected_s(ReproduceConfig(preset="paper")).values()) > 1e4
 
 
 def test_a_misspelt_setting_is_named_before_anything_is_drawn(tmp_path: Path) -> None:
-    config = build(TablesConfig, {"reid": {"loop": {"epoch": 3}}})
+    config = build(ReproduceConfig, {"reid": {"loop": {"epoch": 3}}})
     with pytest.raises(ConfigError, match=r"did you mean 'reid\.loop\.epochs'"):
         trained_and_tested(run_in(tmp_path / "run", config), config=config)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json"}
@@ -116,7 +116,7 @@ def test_a_misspelt_setting_is_named_before_anything_is_drawn(tmp_path: Path) ->
 
 @pytest.mark.parametrize("flag", ["dynamic", "pediatric"])
 def test_a_folder_without_clips_or_splits_is_refused(tmp_path: Path, flag: str) -> None:
-    config = TablesConfig(patients=4, phantom_frames=2, workers=1)
+    config = ReproduceConfig(patients=4, phantom_frames=2, workers=1)
     with pytest.raises(InputError, match=f"--{flag} .*nowhere"):
         expected_s(config, **{flag: tmp_path / "nowhere"})
     name = "dynamic" if flag == "dynamic" else "a4c"
@@ -129,5 +129,5 @@ def test_a_folder_without_clips_or_splits_is_refused(tmp_path: Path, flag: str) 
         expected_s(config, **{flag: real})
 
 
-def run_in(out: Path, config: TablesConfig) -> Run:
+def run_in(out: Path, config: ReproduceConfig) -> Run:
     return Run(out, command="test", identity={}, config=config.model_dump(mode="json"), seed=config.seed)

@@ -1,4 +1,4 @@
-"""Beside the paper: what models were found to do, as the paper's Tables 1 to 3, each number beside the printed one."""
+"""Beside the paper: what models were found to do, as the paper's Tables 1 to 4, each number beside the printed one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from mnemoscope.audit.run.paper import FIGURES, GENERALISATION, HEADS, IDENTIFICATION, SETS, TITLES
+from mnemoscope.audit.run.paper import FIGURES, GENERALISATION, HEADS, IDENTIFICATION, LEARNED, SETS, TITLES
 from mnemoscope.audit.run.reproduce import Measured
-from mnemoscope.core.types import Estimate
+from mnemoscope.core.types import AuditResult, Estimate
 
 Row = dict[str, Any]
 
@@ -33,6 +33,27 @@ def tables(found: Sequence[Measured]) -> dict[str, list[Row]]:
             for what, why in tested.absent.items()
         ],
     }
+
+
+def learned(results: Mapping[str, AuditResult]) -> list[Row]:
+    """Table 4, a row for each audited set; what an audit did not measure is null.
+
+    Args:
+        results: audits of synthetic clips, by set.
+    """
+    names = ("train", "learned", "flag_rate", "learned_and_flagged")
+    return [
+        {
+            "set": name,
+            "train": result.sets["train"].clips,
+            "synthetic": result.sets["synthetic"].clips,
+            **{part: result.recall and getattr(result.recall, part) for part in ("learned", "learned_and_flagged")},
+            **{part: result.privacy and asdict(getattr(result.privacy, part)) for part in ("flag_rate", "excess_rate")},
+            "ratio": result.recall and result.recall.matched and asdict(result.recall.matched.ratio),
+            "paper": dict(zip(names, LEARNED[name], strict=True)),
+        }
+        for name, result in results.items()
+    ]
 
 
 def _spaces(found: Sequence[Measured]) -> list[str]:
@@ -101,21 +122,21 @@ def _means(auc: Mapping[tuple[str, str], float]) -> dict[str, float | None]:
 
 
 def markdown(rows: dict[str, list[Row]], *, origin: Sequence[str]) -> str:
-    """The content of ``tables.md``: ours / the paper's.
+    """Tables 1 to 4 as far as there are rows: ours / the paper's.
 
     Args:
-        rows: see :func:`tables`.
+        rows: see :func:`tables`; those of :func:`learned` as ``learned``.
         origin: sentences about the data.
     """
     parts = [
-        "# The paper's Tables 1 to 3",
+        "# The paper's tables",
         "Each cell: here / in the paper (Dombrowski et al. 2024, arXiv 2411.04956).\n" + "\n".join(origin),
         "## Table 1: identification on the own holdout",
         _table(
             ["space", "set", "clips", "AUC (95 %)", "accuracy", "F1", "precision", "recall", "training, s"],
             [_identification_cells(row) for row in rows["identification"]],
         ),
-        "Decisions at logit 0, one pair of each kind a clip; Fig. 3 is `confusion.png`.",
+        "Decisions at logit 0, one pair of each kind a clip; Fig. 3 is `figures/fig3-confusion.png`.",
         "## Table 2: generalisation",
         _table(["space", "train", *(f"test {TITLES[name]}" for name in SETS)], _generalisation_cells(rows)),
         "AUC, and below it mean ± standard deviation over videos of the correlation between different frames of one "
@@ -127,6 +148,7 @@ def markdown(rows: dict[str, list[Row]], *, origin: Sequence[str]) -> str:
             [_head_cells(row) for row in rows["heads"]],
         ),
         "Mean AUC; the paper's mean over two sets and over the own set follow from its cells.",
+        *_learned_part(rows.get("learned") or []),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -186,3 +208,35 @@ def _head_cells(row: Row) -> list[str]:
         return " / ".join("–" if part is None or part[kind] is None else f"{part[kind]:.3f}" for part in both)
 
     return [row["space"], _HEAD_TITLES[row["head"]], *(cell(kind) for kind in ("all", "other", "own"))]
+
+
+def _learned_part(rows: list[Row]) -> list[str]:
+    """Table 4, sets in columns as in the paper."""
+    if not rows:
+        return []
+
+    def share(row: Row, part: str) -> str:
+        return "–" if row[part] is None else f"{row[part]:,} ({row[part] / row['train']:.1%})"
+
+    def count(row: Row) -> str:
+        return "–" if row["learned_and_flagged"] is None else f"{row['learned_and_flagged']:,}"
+
+    def interval(found: dict[str, float] | None, form: str) -> str:
+        return "–" if found is None else f"{found['value']:{form}} [{found['low']:{form}}, {found['high']:{form}}]"
+
+    lines: dict[str, Callable[[Row], str]] = {
+        "train clips": lambda row: f"{row['train']:,} / {row['paper']['train']:,}",
+        "synthetic clips": lambda row: f"{row['synthetic']:,} / 100,000",
+        "learned": lambda row: f"{share(row, 'learned')} / {share(row['paper'], 'learned')}",
+        "flagged (“memorized”)": lambda row: f"{interval(row['flag_rate'], '.1%')} / {row['paper']['flag_rate']:.1%}",
+        "learned but memorized": lambda row: f"{count(row)} / {count(row['paper'])}",
+        "flagged beyond strangers": lambda row: f"{interval(row['excess_rate'], '+.1%')} / –",
+        "reached, strangers at equal n = 1": lambda row: f"{interval(row['ratio'], '.2f')} / –",
+    }
+    heading = ["", *(TITLES[row["set"]] for row in rows)]
+    return [
+        "## Table 4: learned and memorized train clips",
+        _table(heading, [[name, *map(cell, rows)] for name, cell in lines.items()]),
+        "“Learned” grows with the number of synthetic clips; the last line, which the paper lacks, compares equal "
+        "numbers.",
+    ]

@@ -20,7 +20,7 @@ from mnemoscope.audit.run.absent import Absent
 from mnemoscope.audit.run.paper import SETS
 from mnemoscope.audit.run.settings import AuditConfig
 from mnemoscope.audit.run.verify import verification
-from mnemoscope.core.config import Config, merged
+from mnemoscope.core.config import Config, build, merged
 from mnemoscope.core.errors import CorruptFile, InputError, TooFewSamples
 from mnemoscope.core.files import folder_fingerprint, read_json, write_json
 from mnemoscope.core.progress import Progress, unwatched
@@ -45,7 +45,7 @@ RESULT = "tested.json"
 
 # Seconds on two cores: drawing a frame, encoding one, and training on a pair, with the checks and tests of each.
 _DRAWN_S = 1 / 500
-_ENCODED_S: dict[Space, float] = {"latent": 1 / 500, "image": 1 / 5000}
+ENCODED_S: dict[Space, float] = {"latent": 1 / 500, "image": 1 / 5000}
 _PAIR_S: dict[tuple[str, Space], float] = {
     ("default", "latent"): 5e-4,
     ("default", "image"): 4e-3,
@@ -71,8 +71,8 @@ _PLACES = {
 }
 
 
-class TablesConfig(Config):
-    """How the paper's tables are made again.
+class ReproduceConfig(Config):
+    """How the paper's tables and figures are made again.
 
     Attributes:
         preset: default (compact network, 15 epochs), or paper (ResNet-50, up to 1000 epochs, for a GPU).
@@ -86,6 +86,8 @@ class TablesConfig(Config):
         max_frames: frames kept of each clip; null keeps all.
         drop_bad_clips: leave out clips with errors instead of refusing the run.
         reid: changes to the training recipe of every model, such as reid.loop.epochs=30.
+        audit: changes to the audits of synthetic sets, such as audit.percentile=99.
+        downstream: changes to the downstream tests, such as downstream.seeds=1 or downstream.ef.loop.epochs=5.
         workers: processes that draw phantoms.
         seed: of phantoms, pairs, weights and resampling.
         device: torch device.
@@ -102,6 +104,8 @@ class TablesConfig(Config):
     max_frames: int | None = Field(None, ge=2)
     drop_bad_clips: bool = False
     reid: dict[str, Any] = Field(default_factory=dict)
+    audit: dict[str, Any] = Field(default_factory=dict)
+    downstream: dict[str, Any] = Field(default_factory=dict)
     workers: int = Field(2, ge=1)
     seed: int = 0
     device: str = "cpu"
@@ -126,6 +130,16 @@ class TablesConfig(Config):
             seed=self.seed,
             device=self.device,
         )
+
+    def of_audit(self, name: str, model: Path) -> AuditConfig:
+        """How the synthetic clips of a set are audited: in the latent space if it is among the chosen, by its model.
+
+        Raises:
+            ConfigError: naming unknown keys.
+        """
+        own = self.of_space(self.chosen()[-1]).model_dump(exclude_unset=True)
+        fixed = {"reid_model": model, "real_layout": _PLACES[name].layout}
+        return build(AuditConfig, merged(own, self.audit) | fixed, prefix="audit.")
 
     def cohort(self, name: str) -> CohortSpec:
         """The phantom that stands for a set."""
@@ -181,7 +195,7 @@ def trained_and_tested(
     *,
     dynamic: Path | None = None,
     pediatric: Path | None = None,
-    config: TablesConfig,
+    config: ReproduceConfig,
     progress: Progress = unwatched,
 ) -> list[Measured]:
     """Trains a model on each set in each space and tests it on the holdout of all three.
@@ -207,32 +221,48 @@ def trained_and_tested(
     return [tested for space in config.chosen() for tested in _of_space(run, space, clips, config, progress)]
 
 
-def expected_s(config: TablesConfig, *, dynamic: Path | None = None, pediatric: Path | None = None) -> dict[str, float]:
+def real_folder(out: Path, name: str, *, dynamic: Path | None, pediatric: Path | None) -> Path:
+    """Where the clips of a set lie: in a given folder, or as a phantom in the run's."""
+    given = dynamic if name == "dynamic" else pediatric
+    return (given or out / f"clips-{name}" / "clips") / _PLACES[name].below
+
+
+def expected_s(
+    config: ReproduceConfig, *, dynamic: Path | None = None, pediatric: Path | None = None
+) -> dict[str, float]:
     """About how many seconds the parts take on two cores, if no training ends early.
 
     Given folders are listed and not decoded.
     """
     parts = {"phantoms": 0.0} | {f"{part}, {space} space": 0.0 for space in config.chosen() for part in _PARTS}
     for name, folder in {"dynamic": dynamic, "a4c": pediatric, "psax": pediatric}.items():
-        spec = config.cohort(name)
-        n_clips = spec.n_patients * spec.clips_per_patient
-        n_train = n_clips * (1 - VAL_SHARE - HOLDOUT_SHARE)
-        n_frames = float(n_clips * spec.n_frames)
+        n_train, n_frames = expected_size(config, name, folder)
         if folder is None:
             parts["phantoms"] += n_frames * _DRAWN_S
-        else:
-            table = _listed(name, folder).clips
-            n_train = float((table["split"] == "train").sum())
-            n_frames = float(table["n_frames"].astype(float).clip(upper=config.max_frames).sum())
         for space in config.chosen():
             recipe = config.recipe(space)
             pairs = recipe.loop.epochs * n_train * max(1, math.ceil(recipe.least_pairs / max(n_train, 1)))
-            parts[f"encoding, {space} space"] += n_frames * _ENCODED_S[space]
+            parts[f"encoding, {space} space"] += n_frames * ENCODED_S[space]
             parts[f"training, {space} space"] += pairs * _PAIR_S[config.preset, space]
     return parts
 
 
 _PARTS = ("encoding", "training")
+
+
+def expected_size(config: ReproduceConfig, name: str, folder: Path | None) -> tuple[float, float]:
+    """Train clips of a set, and frames of all its clips."""
+    if folder is None:
+        spec = config.cohort(name)
+        n_clips = spec.n_patients * spec.clips_per_patient
+        return n_clips * (1 - VAL_SHARE - HOLDOUT_SHARE), float(n_clips * spec.n_frames)
+    table = _listed(name, folder).clips
+    return float((table["split"] == "train").sum()), n_frames_of(table, config.max_frames)
+
+
+def n_frames_of(clips: pd.DataFrame, most: int | None) -> float:
+    """Frames of all clips, ``most`` of each."""
+    return float(clips["n_frames"].astype(float).clip(upper=most).sum())
 
 
 def _listed(name: str, folder: Path) -> Manifest:
@@ -255,7 +285,7 @@ class _Clips:
     source: str
 
 
-def _clips(run: Run, name: str, folder: Path | None, config: TablesConfig, progress: Progress) -> _Clips:
+def _clips(run: Run, name: str, folder: Path | None, config: ReproduceConfig, progress: Progress) -> _Clips:
     """The checked clips of a set, drawn where no folder was given."""
     spec, place = config.cohort(name), _PLACES[name]
 
@@ -271,7 +301,7 @@ def _clips(run: Run, name: str, folder: Path | None, config: TablesConfig, progr
 
 
 def _of_space(
-    run: Run, space: Space, clips: dict[str, _Clips], config: TablesConfig, progress: Progress
+    run: Run, space: Space, clips: dict[str, _Clips], config: ReproduceConfig, progress: Progress
 ) -> Iterator[Measured]:
     settings = config.of_space(space)
     encoder = stages.make_encoder(settings)
