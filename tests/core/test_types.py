@@ -54,6 +54,16 @@ def test_a_damaged_result_is_refused(change: dict[str, Any]) -> None:
         AuditResult.from_json(through_json(FULL) | change)
 
 
+def test_an_unknown_verdict_is_refused_in_plain_words() -> None:
+    values = through_json(FULL)
+    values["verdict"]["status"] = "maybe"
+    with pytest.raises(
+        CorruptFile, match=r"verdict\.status: expected 'pass', .*, found 'maybe'; run the same"
+    ) as caught:
+        AuditResult.from_json(values)
+    assert "pydantic" not in str(caught.value)
+
+
 def test_a_result_of_another_schema_is_refused_with_the_remedy() -> None:
     with pytest.raises(CorruptFile, match=r"found mnemoscope\.audit/9; run mnemoscope audit again"):
         AuditResult.from_json(through_json(FULL) | {"schema": "mnemoscope.audit/9"})

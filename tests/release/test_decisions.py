@@ -45,7 +45,7 @@ def test_every_problem_is_in_one_message(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_decisions(path, clips=CLIPS)
     assert str(caught.value).splitlines() == [
-        f"{path}: 6 problems in the decisions:",
+        f"{path}: 6 problems in the decisions; mend the lines, or export again (--decisions):",
         r"- line 2: expected a clip of the audit, found 'nobody\x1b[2J'",
         "- line 3: expected the decision release or withhold, found 'maybe'",
         "- line 4: expected a time such as 2026-03-01T14:30:00Z, found 'yesterday'",

@@ -346,4 +346,11 @@ class AuditResult:
         try:
             return TypeAdapter(cls).validate_python({k: v for k, v in values.items() if k != "schema"})
         except ValidationError as error:
-            raise CorruptFile(f"audit.json: expected the content of {SCHEMA}, found: {error}") from None
+            found = [
+                f"{'.'.join(map(str, one['loc']))}: {one['msg'].replace('Input should be', 'expected')}, "
+                f"found {one['input']!a:.60}"
+                for one in error.errors()
+            ]
+            raise CorruptFile(
+                f"audit.json: expected the content of {SCHEMA}; {'; '.join(found[:5])}; run the same audit again"
+            ) from None

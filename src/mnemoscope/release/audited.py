@@ -95,6 +95,17 @@ def _problems(audited: Audited) -> list[str]:
     return [text for text, is_so in wrong if is_so]
 
 
+def no_export(samples: pd.DataFrame) -> str | None:
+    """Why no release can prove that these clips are the audited ones; None where it can, by their files' hashes."""
+    if "sha256" not in samples:
+        return "an older version audited it and kept no hashes of the files; run the same audit again"
+    unknown = samples["clip_id"][samples["sha256"].isna()].tolist()
+    if unknown:
+        which = "its clips" if len(unknown) == len(samples) else listed(unknown)
+        return f"only latents of {which} were audited; audit the clips themselves (mnemoscope audit --synthetic)"
+    return None
+
+
 def real_names(audited: Audited) -> set[str]:
     """Every id of a real clip or patient that the audit knows."""
     tables = [audited.real, audited.holdout, read_audit_table(audited.run / PATIENTS)]

@@ -39,7 +39,10 @@ def read_decisions(path: Path, *, clips: Collection[str]) -> dict[str, Decision]
     if problems:
         more = len(problems) - _MOST_LISTED
         lines = [f"- {problem}" for problem in problems[:_MOST_LISTED]] + ([f"- and {more} more"] if more > 0 else [])
-        raise InputError(f"{path}: {len(problems)} problems in the decisions:\n" + "\n".join(lines))
+        raise InputError(
+            f"{path}: {len(problems)} problems in the decisions; mend the lines, or export again (--decisions):\n"
+            + "\n".join(lines)
+        )
     return {
         clip_id: Decision(decision, who.strip(), when, why.strip()) for _, (clip_id, decision, who, when, why) in rows
     }

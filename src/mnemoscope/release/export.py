@@ -22,7 +22,7 @@ from mnemoscope.core.files import read_json, sha256_of, whole_folder, write_json
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import RUN_FILE, STAGE_FILE, environment
 from mnemoscope.data.clips import VIDEO_SUFFIXES
-from mnemoscope.release.audited import Audited, listed, names_in, real_names
+from mnemoscope.release.audited import Audited, listed, names_in, no_export, real_names
 from mnemoscope.release.chain import generator_record, latent_digests, sampling_run
 from mnemoscope.release.decisions import WITHHOLD, Decision
 from mnemoscope.release.dicom import write_dicom
@@ -188,12 +188,10 @@ def _gate(
 
 def _found(audited: Audited, kept: list[str], synthetic: Path) -> tuple[pd.DataFrame, list[_Clip]]:
     """The table of the folder's clips, and the kept ones where they lie."""
-    hashes = audited.samples.get("sha256", pd.Series(None, index=audited.samples.index, dtype=object)).reindex(kept)
-    if hashes.isna().any():
-        raise InputError(
-            f"{audited.run}: expected the audit to know the files of its synthetic clips, found latents or an audit of "
-            f"an older version; audit the clips themselves (mnemoscope audit --synthetic {synthetic})"
-        )
+    unproven = no_export(audited.samples.loc[kept].reset_index())
+    if unproven:
+        raise InputError(f"{audited.run}: expected an audit that knows the file of each clip: {unproven}")
+    hashes = audited.samples["sha256"]
     manifest = synthetic_manifest(synthetic, build(AuditConfig, audited.record["config"]))
     files = dict(zip(manifest.clips["clip_id"], manifest.files, strict=True))
     missing = [clip_id for clip_id in kept if not (clip_id in files and files[clip_id].is_file())]
