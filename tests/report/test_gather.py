@@ -1,9 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnemoscope.report.gather import MOST_FRAMES, SHOWN_FPS, in_step
+from mnemoscope.audit.run.results import AUDIT, HOLDOUT, PATIENTS, SAMPLES, Finished
+from mnemoscope.core.files import write_json
+from mnemoscope.data.transform import FrameTransform
+from mnemoscope.report.gather import MOST_FRAMES, SHOWN_FPS, gather, in_step
+from tests.report import full
 
 FPS = st.floats(5.0, 120.0)
 
@@ -43,3 +49,18 @@ def test_every_frame_exists_and_the_matched_pair_is_shown(
     for shown, rate in ((one, f), (two, g)):
         # A frame stands for the time since the one before it, to within one frame of the file.
         assert (np.abs(np.diff(shown) - step_s * rate) <= 1.0 + 1e-6).all()
+
+
+def test_exact_copies_come_first_with_the_clip_that_they_are(tmp_path: Path) -> None:
+    samples = full.samples().assign(nearest_patient_id="p")
+    ranked = samples.sort_values("p_max", ascending=False)["clip_id"].tolist()
+    prints = {ranked[0]: "own", ranked[7]: "same", ranked[-1]: "held"}
+    for name, found in (("synthetic", prints), ("real", {"t1": "same", "h1": "held", "t2": "other"})):
+        (tmp_path / f"check-{name}").mkdir()
+        write_json(tmp_path / f"check-{name}" / "fingerprints.json", found)
+    for name in (AUDIT, SAMPLES, HOLDOUT, PATIENTS):
+        (tmp_path / name).touch()
+    finished = Finished(full.result(), samples, full.holdout(), full.patients(), None, None)
+    made = gather(tmp_path, finished, {}, FrameTransform(), most_pairs=4)
+    assert [pair.clip_id for pair in made.pairs] == [ranked[7], ranked[-1], *ranked[:2]]
+    assert [pair.copy_of for pair in made.pairs] == ["t1", "h1", "", ""]

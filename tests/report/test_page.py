@@ -465,3 +465,21 @@ def test_what_the_set_is_worth_is_said_arm_by_arm(tmp_path: Path) -> None:
     text = Reader(written(tmp_path, downstream=full.worth())).text
     assert "synthetic full 7,465 0.291 0.260 to 0.322 9.004 8.804 to 9.204 10.321 10.021 to 10.621 not measured" in text
     assert "0.532 0.488 to 0.576" in text
+
+
+@pytest.mark.parametrize(
+    ("hashes", "said"),
+    [
+        ({"sha256": None}, "It cannot be exported: only latents of its clips were audited; audit the clips themselves"),
+        ({"sha256": "0f"}, ""),
+        ({}, "It cannot be exported: an older version audited it"),
+    ],
+)
+def test_the_banner_counts_what_was_not_tested_and_says_what_cannot_be_exported(
+    tmp_path: Path, hashes: dict[str, Any], said: str
+) -> None:
+    passed = Verdict("pass", ["nothing is close"], [f"copies changed by {i}: only latents" for i in range(15)])
+    page = Reader(written(tmp_path, replace(full.result(), verdict=passed), samples=full.samples().assign(**hashes)))
+    assert re.search(r"Pass · \d\d things were not tested", page.text)
+    assert "Copies changed by 0, 1, 2, 3" in page.text.replace("copies", "Copies")
+    assert ("It cannot be exported" in page.text, said in page.text) == (bool(said), True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mnemoscope.core.types import Estimate, TopHit, Verdict
+from mnemoscope.core.types import CopyingTest, Estimate, TopHit, Verdict
 from mnemoscope.report.material import Material
 from mnemoscope.report.page import write_report
 from mnemoscope.report.redact import redacted
@@ -79,12 +79,15 @@ def test_counts_under_five_are_not_said(made: Material, tmp_path: Path) -> None:
     groups = [replace(result.recall.subgroups[0], clips=40, learned=Estimate(0.05, 0.01, 0.17))]
     recall = replace(result.recall, subgroups=groups, learned_and_flagged=2)
     reasons = ["3 synthetic clips (0.0%) are flagged, no more than real clips of other patients would be"]
+    privacy = replace(privacy, copying=CopyingTest(-1.283, 0.0224, 4))
     few = replace(result, privacy=privacy, recall=recall, verdict=Verdict("pass", reasons, ["nothing"]))
     page = write_report(redacted(replace(made, result=few)), out=tmp_path).read_text(encoding="utf-8")
     text = Reader(page).text
     assert "Clips above it under 5 Of 10,000" in text
     assert "Learned and flagged under 5" in text
     assert "Under 5 clips are flagged" in text
+    assert "under 5 of 10,000" in text
+    assert "region by region (4 regions)" in text  # of the space that is compared: nobody is counted
     for given_away in ("0.03 %", "0.777", "5.0 % 1.0 to 17.0 %"):
         assert given_away not in text
     assert re.search(r"ef < 30 40 not available", text)

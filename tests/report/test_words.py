@@ -152,3 +152,21 @@ def test_every_status_has_an_answer_with_its_own_sign_and_word() -> None:
     assert set(words.ANSWERS) == {"pass", "fail", "inconclusive"}
     assert len({answer.sign for answer in words.ANSWERS.values()}) == 3
     assert len({answer.word for answer in words.ANSWERS.values()}) == 3
+
+
+def test_what_was_not_tested_is_one_line_for_one_reason() -> None:
+    alone = ["the anatomy: no holdout (--real)", "patients who were not given"]
+    changes = [f"copies changed by {name}: only latents; give videos" for name in ("gain", "blur")]
+    assert words.by_reason([*alone, *changes]) == ["copies changed by gain, blur: only latents; give videos", *alone]
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("9 clips are close; the rest is far", ("9 clips are close.", "The rest is far.")),
+        ("nothing is close (p = 0.7)", ("Nothing is close.", "p = 0.7.")),
+        ("Nothing is close.", ("Nothing is close.", "")),
+    ],
+)
+def test_a_reason_is_sentences(reason: str, said: tuple[str, str]) -> None:
+    assert words.sentence(reason) == said

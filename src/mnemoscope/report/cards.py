@@ -1,10 +1,11 @@
 """Cards: the five figures of the first screen, each with its interval, what it means, and which direction is good."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mnemoscope.audit.verdict import Limits
-from mnemoscope.core.types import AuditResult, RungPower, rungs
-from mnemoscope.report.words import NOT_MEASURED, count, decimal, interval, percent, plain, points, why
+from mnemoscope.core.types import AuditResult, rungs
+from mnemoscope.report.words import NOT_MEASURED, RUNGS, count, decimal, interval, percent, plain, points, why
 
 
 @dataclass(frozen=True)
@@ -19,31 +20,38 @@ class Card:
     good: str
 
 
-def first_cards(result: AuditResult, clips: int) -> list[Card]:
+def first_cards(result: AuditResult, clips: int, counted: Callable[[int | None], str] = count) -> list[Card]:
     """The five: leaks, hearing, learning, holding together, and the instrument.
 
     Args:
         result: the audit's numbers.
         clips: synthetic clips that were looked at.
+        counted: says a count.
     """
-    return [_leaks(result, clips), _hearing(result), _learning(result), _holding(result), _instrument(result)]
+    return [
+        _leaks(result, clips, counted),
+        _hearing(result),
+        _learning(result, counted),
+        _holding(result),
+        _instrument(result),
+    ]
 
 
 def _missing(title: str, result: AuditResult, stage: str, without: str) -> Card:
     return Card(title, NOT_MEASURED, "", "", f"{why(result.absent, stage)}.", without)
 
 
-def _leaks(result: AuditResult, clips: int) -> Card:
+def _leaks(result: AuditResult, clips: int, counted: Callable[[int | None], str]) -> Card:
     title, found = "Clips too close to a real patient", result.privacy
     if found is None:
         return _missing(title, result, "privacy", "Without it nothing is known about leaks.")
     return Card(
         title,
-        count(found.flagged),
+        counted(found.flagged),
         f"of {count(clips)}",
         f"{points(found.excess_rate.value)} over strangers, {interval(found.excess_rate, points)}",
         f"Closer than {found.percentile:g} % of strangers are. So many strangers would bring about "
-        f"{count(round(clips * (1 - found.percentile / 100)))}.",
+        f"{counted(round(clips * (1 - found.percentile / 100)))}.",
         "Lower is better; far below 0 points, the clips only differ from real ones.",
     )
 
@@ -52,14 +60,16 @@ def _hearing(result: AuditResult) -> Card:
     title, found = "Smallest leak that would be noticed", rungs(result.power)
     if not found or result.power is None:
         return _missing(title, result, "power", "Without it, silence says little.")
-    name, weakest = _weakest(found)
+    name, weakest = min(found.items(), key=lambda item: (item[1].tpr.low, item[0]))
+    reached = sum(rung.tpr.low >= Limits().least_power for rung in found.values())
     share = result.power.get("minimum_detectable_share")
     value = "none" if not isinstance(share, float) else percent(share)
     return Card(
         title,
         value,
         "" if value == "none" else "of the set",
-        f"copies noticed: at worst {percent(weakest.tpr.value)}, {interval(weakest.tpr, percent)} ({plain(name)})",
+        f"copies noticed: at worst {percent(weakest.tpr.value)}, {interval(weakest.tpr, percent)} ({plain(name)}); "
+        f"{reached} of {len(RUNGS | found)} rungs reach the {100 * Limits().least_power:g} % asked for",
         "So many changed copies would show, four times in five; fewer may be there unseen."
         if value != "none"
         else "Not even a set of nothing but changed copies would be noticed.",
@@ -67,20 +77,14 @@ def _hearing(result: AuditResult) -> Card:
     )
 
 
-def _weakest(found: dict[str, RungPower]) -> tuple[str, RungPower]:
-    """The rung of which fewest copies are noticed, among those that the verdict asks for."""
-    asked = {name: rung for name, rung in found.items() if name in Limits().must_notice}
-    return min((asked or found).items(), key=lambda item: (item[1].tpr.low, item[0]))
-
-
-def _learning(result: AuditResult) -> Card:
+def _learning(result: AuditResult, counted: Callable[[int | None], str]) -> Card:
     title, found, train = "Training clips reached (“learned”)", result.recall, result.sets.get("train")
     if found is None or train is None:
         return _missing(title, result, "recall", "Nothing is known about whom the set leaves out.")
     matched = found.matched
     return Card(
         title,
-        count(found.learned),
+        counted(found.learned),
         f"of {count(train.clips)}",
         f"{decimal(matched.ratio.value, 2)} times what strangers reach, {interval(matched.ratio, decimal)}"
         if matched

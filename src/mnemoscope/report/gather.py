@@ -11,6 +11,7 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from mnemoscope.audit.run.results import Finished
+from mnemoscope.audit.run.sources import FINGERPRINTS
 from mnemoscope.audit.subgroups import strata
 from mnemoscope.core.errors import CorruptFile
 from mnemoscope.core.files import read_json
@@ -62,7 +63,7 @@ def gather(
     videos = _Videos(finished.real_files or {}, finished.synthetic_files or {}, attributes, frames)
     material = Material(
         result=finished.result,
-        samples=finished.samples,
+        samples=finished.samples.assign(copy_of=finished.samples["clip_id"].map(_exact_copies(folder))),
         holdout=finished.holdout,
         patients=finished.patients,
         record=record,
@@ -117,6 +118,16 @@ def clip_table(folder: Path, record: Mapping[str, Any]) -> pd.DataFrame | None:
     return both[both["set"].isin(SETS)].reset_index(drop=True)
 
 
+def _exact_copies(folder: Path) -> dict[str, str]:
+    """The real clip of each synthetic one whose every frame is the same, where both sets were given as files."""
+    files = [folder / f"check-{name}" / FINGERPRINTS for name in ("real", "synthetic")]
+    if not all(file.is_file() for file in files):
+        return {}
+    real, synthetic = map(read_json, files)
+    of_real = {fingerprint: clip_id for clip_id, fingerprint in real.items()}
+    return {clip_id: of_real[fingerprint] for clip_id, fingerprint in synthetic.items() if fingerprint in of_real}
+
+
 @dataclass(frozen=True)
 class _Videos:
     """Clips by set and clip_id, read when they are needed."""
@@ -163,8 +174,9 @@ def _read(file: Path, frames: FrameTransform) -> np.ndarray:
 
 
 def nearest_pairs(material: Material, videos: _Videos, *, ranks: range) -> list[Pair]:
-    """Pairs by falling similarity, as far as their pictures fit; without pictures where there are no videos."""
-    closest = material.samples.sort_values(["p_max", "clip_id"], ascending=[False, True])
+    """Exact copies, then pairs by falling similarity, as far as their pictures fit; pictures where there are videos."""
+    ranked = material.samples.assign(copied=material.samples["copy_of"].notna())
+    closest = ranked.sort_values(["copied", "p_max", "clip_id"], ascending=[False, False, True])
     ef = _ejection(material.attributes)
     found: list[Pair] = []
     size = 0
@@ -188,6 +200,7 @@ def _pair(row: Mapping[Any, Any], ef: Mapping[str, tuple[float, str]], videos: _
         similarity=float(row["p_max"]),
         learned_for=bool(row["gated"]),
         ssim=None if pd.isna(row["ssim"]) else float(row["ssim"]),
+        copy_of=str(row["copy_of"]) if row["copied"] else "",
         ef=value,
         stratum=stratum,
         picture=_side_by_side(row, clip_id, train_id, videos) if shown else "",

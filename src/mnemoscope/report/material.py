@@ -23,6 +23,7 @@ class Pair:
         similarity: of the two, in logits.
         learned_for: whether the clip counts as having learned the train clip.
         ssim: structural similarity of the two most similar frames; None if nobody looked.
+        copy_of: the real clip whose every frame the synthetic clip has; empty if there is none.
         ef: ejection fraction the synthetic clip was made for, in percent; None if unknown.
         stratum: group of that ejection fraction; empty if unknown.
         picture: both clips side by side, playing in step, as a data URI; empty if there are no pictures.
@@ -34,6 +35,7 @@ class Pair:
     similarity: float
     learned_for: bool
     ssim: float | None = None
+    copy_of: str = ""
     ef: float | None = None
     stratum: str = ""
     picture: str = ""
@@ -59,7 +61,7 @@ class Material:
         holdout: the same of each holdout clip.
         patients: the ledger, as in ``patients.parquet``.
         record: the content of ``run.json``.
-        pairs: nearest pairs, most similar first.
+        pairs: nearest pairs, exact copies first, then the most similar.
         missed: train clips that no synthetic clip reached.
         ladder: columns rung and p_max, one row per planted copy; None if there is none.
         places: columns clip_id, set, x, y: the map; None if there is none.

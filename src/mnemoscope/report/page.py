@@ -14,6 +14,7 @@ from mnemoscope.audit.manifold import coverage_expectation
 from mnemoscope.audit.verdict import Limits
 from mnemoscope.core.files import value_fingerprint, write_text
 from mnemoscope.core.types import AuditResult, Privacy, rungs
+from mnemoscope.release.audited import no_export
 from mnemoscope.report import charts, figures, provenance, tables, words
 from mnemoscope.report.cards import first_cards
 from mnemoscope.report.live import data_block, map_points, percentiles
@@ -52,13 +53,20 @@ def _shown(material: Material) -> dict[str, Any]:
     """What the template speaks of."""
     result, samples = material.result, material.samples
     found, script = rungs(result.power), _script()
+    untested = words.untested(result)
     drawn = {} if material.redacted else {"hits": charts.hits(samples, result)}
     return {
         "material": material,
         "result": result,
         "answer": words.ANSWERS[result.verdict.status],
-        "untested": words.untested(result),
-        "cards": first_cards(result, len(samples)),
+        "untested": words.by_reason(untested),
+        "untested_count": len(untested),
+        "no_export": None if material.redacted else no_export(samples),
+        "strata": list(
+            dict.fromkeys(p.stratum for p in sorted(material.pairs, key=lambda p: p.ef or 0.0) if p.stratum)
+        ),
+        "copies": any(pair.copy_of for pair in material.pairs),
+        "cards": first_cards(result, len(samples), words.suppressed_count if material.redacted else words.count),
         "expected_flagged": _expected_flagged(result.privacy, len(samples)),
         "leaked_patients": int(material.patients["leaked"].sum()),
         "patients_total": result.sets["train"].patients if material.redacted else len(material.patients),

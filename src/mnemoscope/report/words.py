@@ -42,7 +42,7 @@ ANSWERS: dict[Status, Answer] = {
         "This synthetic set should not leave as it is.",
         "At least one test found more traces of training patients than chance explains. Make the set anew, or remove "
         "the clips concerned and audit what is left with a model trained anew (--seed 1): the model that chose what to "
-        "remove would pass it.",
+        "remove would pass it. No decision on single clips lifts a fail: release export refuses the set.",
     ),
     "inconclusive": Answer(
         "?",
@@ -185,7 +185,16 @@ def sentence(text: str) -> tuple[str, str]:
     plain_part, mark, numbers = text.partition("; ")
     if not mark and text.endswith(")") and " (" in text:
         plain_part, _, numbers = text[:-1].rpartition(" (")
-    return plain_part[:1].upper() + plain_part[1:] + ("" if plain_part.endswith(".") else "."), numbers
+    return _full(plain_part), _full(numbers)
+
+
+def _full(text: str) -> str:
+    """A text as a sentence; a symbol such as p keeps its case."""
+    return (
+        (text[:1].upper() if text[1:2].isalpha() else text[:1])
+        + text[1:]
+        + ("." if text and not text.endswith(".") else "")
+    )
 
 
 def yes_no(value: object) -> str:
@@ -212,6 +221,20 @@ def untested(result: AuditResult) -> list[str]:
     known = [*result.verdict.not_tested, *not_tested(result)]
     core = [f"{text} ({why(result.absent, stage)})" for stage, text in CORE.items() if getattr(result, stage) is None]
     return list(dict.fromkeys([*core, *known]))
+
+
+def by_reason(untested: list[str]) -> list[str]:
+    """What was not tested, all of one reason together, most of them first: copies changed by gain, blur: no videos."""
+    together: dict[str, list[str]] = {}
+    for item in untested:
+        what, _, reason = item.partition(": ")
+        together.setdefault(reason or item, []).append(what)
+    ranked = sorted(together.items(), key=lambda group: -len(group[1]))
+    return [
+        ", ".join([what, *(other.removeprefix("copies changed by ") for other in others)])
+        + ("" if reason == what else f": {reason}")
+        for reason, (what, *others) in ranked
+    ]
 
 
 def why(absent: Mapping[str, str], key: str, otherwise: str = NO_REASON) -> str:

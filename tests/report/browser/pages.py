@@ -19,8 +19,8 @@ def film(seed: int) -> str:
     return film_uri(clip, clip[::-1])
 
 
-def pairs(samples: pd.DataFrame) -> list[Pair]:
-    closest = samples.sort_values("p_max", ascending=False).head(PAIRS)
+def pairs(samples: pd.DataFrame, count: int = PAIRS) -> list[Pair]:
+    closest = samples.sort_values("p_max", ascending=False).head(count)
     return [
         Pair(
             clip_id=str(row.clip_id),
@@ -29,8 +29,9 @@ def pairs(samples: pd.DataFrame) -> list[Pair]:
             similarity=row.p_max,
             learned_for=number % 3 != 0,
             ssim=row.ssim if row.ssim == row.ssim else None,
+            copy_of="t0007" if number in (1, 4) else "",
             ef=35.0 + 5 * (number % 4),
-            stratum=("30–40", "40–50", "40–50", "50–60")[number % 4],
+            stratum=("5–40", "40–45", "40–45", "100–200")[number % 4],
             picture=film(number),
         )
         for number, row in enumerate(closest.itertuples())

@@ -30,21 +30,23 @@
     const compile = (kind, text) => { const made = gl.createShader(kind); gl.shaderSource(made, text); gl.compileShader(made); return made; };
     const made = gl.createProgram();
     gl.attachShader(made, compile(gl.VERTEX_SHADER, `
-      attribute vec2 place; attribute vec3 colour; attribute float set;
-      uniform vec2 centre, scale; uniform vec3 shown; uniform float size;
-      varying vec3 ink; varying float shape;
+      attribute vec2 place; attribute vec3 colour; attribute float set, score;
+      uniform vec2 centre, scale; uniform vec3 shown; uniform float size, tau;
+      varying vec3 ink; varying float shape, rim;
       void main() {
         float visible = set < 0.5 ? shown.x : set < 1.5 ? shown.y : shown.z;
-        gl_Position = visible > 0.5 ? vec4((place - centre) * scale, 0.0, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
-        gl_PointSize = size * (set < 1.5 ? 1.3 : 1.0);
-        ink = colour; shape = set;
+        float flagged = set > 1.5 && score > tau ? 1.0 : 0.0; // these lie on all others
+        gl_Position = visible > 0.5 ? vec4((place - centre) * scale, -flagged, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
+        gl_PointSize = flagged > 0.5 ? max(8.0, size * 1.6) : size * (set < 1.5 ? 1.3 : 1.0);
+        ink = colour; shape = set; rim = flagged;
       }`));
     gl.attachShader(made, compile(gl.FRAGMENT_SHADER, `
-      precision mediump float; varying vec3 ink; varying float shape;
+      precision mediump float; varying vec3 ink; varying float shape, rim; uniform vec3 edge;
       void main() {
         vec2 p = gl_PointCoord * 2.0 - 1.0;
         if (shape > 1.5 && dot(p, p) > 1.0) discard;
         if (shape > 0.5 && shape < 1.5 && p.y < 2.0 * abs(p.x) - 1.0) discard;
+        if (rim > 0.5) { gl_FragColor = vec4(dot(p, p) > 0.5 ? edge : ink, 1.0); return; }
         float solid = shape > 1.5 ? 0.75 : 0.95;
         gl_FragColor = vec4(ink * solid, solid); // premultiplied, as the page blends it
       }`));
@@ -64,19 +66,22 @@
   // Synthetic points are the many: they come first, and the real ones lie on them.
   const order = new Uint32Array(n);
   for (let i = 0, real = found.sets[0] + found.sets[1]; i < n; i++) order[i] = (i + real) % n;
-  const pair = new Uint16Array(2 * n), sets = new Uint8Array(n), inks = new Uint8Array(3 * n);
-  order.forEach((i, k) => { pair[2 * k] = x[i]; pair[2 * k + 1] = y[i]; sets[k] = part[i]; });
+  const pair = new Uint16Array(2 * n), sets = new Uint8Array(n), scores = new Float32Array(n), inks = new Uint8Array(3 * n);
+  order.forEach((i, k) => { pair[2 * k] = x[i]; pair[2 * k + 1] = y[i]; sets[k] = part[i]; scores[k] = part[i] ? score[i] : 0; });
   attribute("place", pair, 2, gl.UNSIGNED_SHORT, true);
   attribute("set", sets, 1, gl.UNSIGNED_BYTE, false);
+  attribute("score", scores, 1, gl.FLOAT, false);
   const colours = attribute("colour", inks, 3, gl.UNSIGNED_BYTE, true);
   gl.enable(gl.BLEND);
+  gl.enable(gl.DEPTH_TEST);
+  gl.depthFunc(gl.LEQUAL);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
 
   function paint() {
-    const scheme = schemes[byId("colour").value], count = new Array(scheme.groups.length).fill(0);
+    const scheme = schemes[byId("colour").value], count = scheme.groups.map(() => [0, 0, 0]);
     order.forEach((i, k) => {
       const group = scheme.code(i);
-      count[group] += 1;
+      count[group][part[i]] += 1;
       inks.set(scheme.colours[group], 3 * k);
     });
     gl.bindBuffer(gl.ARRAY_BUFFER, colours);
@@ -85,7 +90,8 @@
       const one = document.createElement("span"), dot = document.createElement("span");
       dot.textContent = "■ ";
       dot.style.color = `rgb(${scheme.colours[k]})`;
-      one.append(dot, `${text}: ${whole(count[k])}`);
+      const told = SETS.map((set, j) => [count[k][j], set]).filter(([number]) => number);
+      one.append(dot, `${text}: ${told.map(([number, set]) => (set === text ? whole(number) : `${whole(number)} ${set}`)).join(", ") || 0}`);
       return one;
     }));
     ask();
@@ -102,16 +108,19 @@
   }
   function draw() {
     waiting = false;
+    const rgb = getComputedStyle(canvas).color.match(/[\d.]+/g).slice(0, 3).map((value) => value / 255);
     const ratio = window.devicePixelRatio || 1, [width, height] = [canvas.clientWidth, canvas.clientHeight].map((side) => Math.round(side * ratio));
     if (!width || !height) return;
     if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
     gl.viewport(0, 0, width, height);
     gl.clearColor(0, 0, 0, 0);
-    gl.clear(gl.COLOR_BUFFER_BIT);
+    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     gl.uniform2f(at("centre"), view.x, view.y);
     gl.uniform2f(at("scale"), ...factors());
     gl.uniform3f(at("shown"), ...shown.map(Number));
     gl.uniform1f(at("size"), ratio * Math.min(9, Math.max(2, (n > 20000 ? 2.5 : 5) * Math.sqrt(view.scale))));
+    gl.uniform1f(at("tau"), Number.isNaN(threshold.tau) ? Infinity : threshold.tau);
+    gl.uniform3f(at("edge"), ...rgb);
     gl.drawArrays(gl.POINTS, 0, n);
     if (!canvas.dataset.drawn) performance.mark("map");
     canvas.dataset.drawn = "1";
@@ -166,6 +175,12 @@
     tip.style.top = `${py > canvas.clientHeight / 2 ? py - 14 - tip.offsetHeight : py + 14}px`;
   }
 
+  function link(id, card) {
+    const made = Object.assign(document.createElement("a"), { href: `#${card.id}` });
+    made.append(id);
+    made.addEventListener("click", (event) => { event.preventDefault(); pairs.show(card); });
+    return made;
+  }
   function list(rows, what) {
     const title = document.createElement("h3"), box = document.createElement("div"), items = document.createElement("ol");
     const count = SETS.map((_, k) => rows.filter((i) => part[i] === k).length);
@@ -176,7 +191,8 @@
     for (const i of ranked.slice(0, MOST_LISTED)) {
       const item = document.createElement("li"), id = document.createElement("bdi");
       id.textContent = found.ids[i];
-      item.append(`${SETS[part[i]]} `, id, part[i] ? ` ${score[i].toFixed(3)}${score[i] > threshold.tau ? " ▲" : ""}` : state[i] ? " learned" : "");
+      const pair = pairs.get(`${SETS[part[i]]} ${found.ids[i]}`);
+      item.append(`${SETS[part[i]]} `, pair ? link(id, pair) : id, part[i] ? ` ${score[i].toFixed(3)}${score[i] > threshold.tau ? " ▲" : ""}` : state[i] ? " learned" : "");
       items.append(item);
     }
     box.append(items);
@@ -275,7 +291,19 @@
     return label;
   }));
   new ResizeObserver(ask).observe(canvas);
-  threshold.watchers.push(() => { if (byId("colour").value === "flagged") paint(); });
+  threshold.watchers.push(() => { if (byId("colour").value === "flagged") paint(); else ask(); });
+  // Paper gets the map as it stands now, in ink: a copy, because what WebGL drew is gone by then.
+  window.addEventListener("beforeprint", () => {
+    canvas.style.color = "#000";
+    draw();
+    canvas.style.color = "";
+    const still = byId("still").querySelector("canvas");
+    still.width = canvas.width;
+    still.height = canvas.height;
+    still.getContext("2d").drawImage(canvas, 0, 0);
+    byId("still").querySelector("figcaption").replaceChildren(`Coloured by ${byId("colour").value}. `, ...byId("legend").cloneNode(true).childNodes);
+    byId("still").hidden = false;
+  });
   chart.hidden = false;
   byId("no-map").hidden = true;
   paint();

@@ -3,18 +3,20 @@
   if (!gallery || !form) return;
   const cards = [...gallery.children], name = `mnemoscope:${data.audit}`;
   const MARKS = { release: "✓ release", withhold: "✕ withhold" };
-  let decisions = {}, current = null, awaited = null;
+  const STEP = 24, who = byId("who");
+  let decisions = {}, past = [], current = null, awaited = null, fit = cards, most = STEP;
 
   // Files from disk may have no storage: the page then says so and works on until it is closed.
   function kept() {
     try { return JSON.parse(localStorage.getItem(name)) || {}; } catch { byId("unkept").hidden = false; return {}; }
   }
   function keep() {
-    try { localStorage.setItem(name, JSON.stringify({ who: byId("who").value, decisions })); } catch { byId("unkept").hidden = false; }
+    try { localStorage.setItem(name, JSON.stringify({ who: who.value, decisions, past })); } catch { byId("unkept").hidden = false; }
   }
 
   const passes = {
     all: () => true,
+    copied: (card) => card.dataset.copied === "1",
     flagged: (card) => Number(card.dataset.score) > threshold.tau,
     learned: (card) => card.dataset.learned === "1",
     confirmed: (card) => card.dataset.confirmed === "1",
@@ -23,14 +25,23 @@
   };
   function filter() {
     const asked = byId("learned-for").value.trim(), stratum = byId("stratum").value, pass = passes[byId("show").value];
-    let shown = 0;
-    for (const card of cards) {
+    fit = cards.filter((card) => {
       const { train, patient, stratum: own, learned } = card.dataset;
       const theirs = !asked || (learned === "1" && (train.includes(asked) || patient.includes(asked)));
-      card.hidden = !(pass(card) && theirs && (!stratum || own === stratum));
-      shown += !card.hidden;
-    }
-    byId("shown").textContent = `${whole(shown)} of ${whole(cards.length)} pairs`;
+      return pass(card) && theirs && (!stratum || own === stratum);
+    });
+    lay();
+  }
+  function afresh() {
+    most = STEP;
+    filter();
+  }
+  function lay() {
+    const rest = fit.length - most, laid = new Set(fit.slice(0, most));
+    for (const card of cards) card.hidden = !laid.has(card);
+    byId("shown").textContent = `${whole(fit.length)} of ${whole(cards.length)} pairs`;
+    byId("more").hidden = rest <= 0;
+    byId("more").textContent = `Show ${Math.min(STEP, rest)} more of ${whole(rest)}`;
   }
 
   function draw(card) {
@@ -43,20 +54,33 @@
     card.querySelector(".decision").textContent = made.decision
       ? `${MARKS[made.decision]}, ${made.who}, ${made.when}${made.why ? `: ${made.why}` : ""}` : "";
     const count = (what) => Object.values(decisions).filter((made) => made.decision === what).length;
+    byId("undo").disabled = !past.length;
     byId("decided").textContent = `${count("release")} to release, ${count("withhold")} to withhold`;
   }
   function decide(card, decision) {
-    const who = byId("who");
     const clip = card.dataset.clip, why = (decisions[clip] || {}).why || "";
-    const ask = (field, text) => { card.querySelector(".decision").textContent = text; field.focus(); };
-    if (!who.value.trim()) return ask(who, "Give your name first: a decision needs one.");
+    if (!who.value.trim()) return ask(decision, () => decide(card, decision));
     if (decision === "release" && !why.trim()) {
       awaited = card; // the release is made as soon as the note is there
-      return ask(card.querySelector("input[data-do=note]"), "Say why in the note: a release needs a reason.");
+      card.querySelector(".decision").textContent = "Say why in the note: a release needs a reason.";
+      return card.querySelector("input[data-do=note]").focus();
     }
+    past.push([clip, decisions[clip] || {}]);
     decisions[clip] = { why, decision, who: who.value.trim(), when: new Date().toISOString() };
     keep();
     draw(card);
+  }
+  // Asks for the name once, and goes on where it was given.
+  function ask(decision, then) {
+    const dialog = byId("asks");
+    byId("asks-what").textContent = decision;
+    dialog.returnValue = "";
+    dialog.onclose = () => {
+      if (dialog.returnValue !== "go") return;
+      who.value = byId("asked").value.trim();
+      then();
+    };
+    dialog.showModal();
   }
   function note(card, why) {
     const clip = card.dataset.clip;
@@ -65,19 +89,28 @@
     keep();
     draw(card);
   }
-  function undo(card) {
-    delete decisions[card.dataset.clip];
+  function undo() {
+    if (!past.length) return;
+    const [clip, before] = past.pop(), card = cards.find((one) => one.dataset.clip === clip);
+    decisions[clip] = { ...before, why: decisions[clip].why || before.why || "" };
     keep();
+    if (!card) return draw(cards[0]); // it is on another page of pairs
     draw(card);
+    select(card);
+    if (!decisions[clip].decision) card.querySelector(".decision").textContent = "Taken back: not decided.";
   }
 
   function go(step) {
-    const shown = cards.filter((card) => !card.hidden);
-    if (!shown.length) return;
-    const at = shown.indexOf(current);
-    select(shown[at < 0 ? (step > 0 ? 0 : shown.length - 1) : Math.min(shown.length - 1, Math.max(0, at + step))]);
+    const at = fit.indexOf(current), last = fit.length - 1;
+    if (fit.length) select(fit[at < 0 ? (step > 0 ? 0 : Math.min(most - 1, last)) : Math.min(last, Math.max(0, at + step))]);
   }
   function select(card) {
+    if (!fit.includes(card)) {
+      for (const [id, value] of [["show", "all"], ["stratum", ""], ["learned-for", ""]]) byId(id).value = value;
+      filter();
+    }
+    most = Math.max(most, STEP * Math.ceil((fit.indexOf(card) + 1) / STEP));
+    lay();
     current = card;
     card.focus({ preventScroll: true });
     card.scrollIntoView({ block: "center" });
@@ -85,12 +118,13 @@
   const keys = {
     n: () => go(1), p: () => go(-1),
     r: () => current && decide(current, "release"), w: () => current && decide(current, "withhold"),
-    e: () => current && current.querySelector("input[data-do=note]").focus(), u: () => current && undo(current),
+    e: () => current && current.querySelector("input[data-do=note]").focus(), u: undo,
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest("input, select, textarea")) {
-      if (event.key === "Escape" || (event.key === "Enter" && event.target.dataset.do)) { event.preventDefault(); if (current) current.focus(); }
+      const leaves = event.key === "Escape" || (event.key === "Enter" && (event.target.dataset.do || event.target === who));
+      if (leaves && !event.target.closest("dialog")) { event.preventDefault(); if (current || event.key === "Enter") select(current || fit[0] || cards[0]); }
       return;
     }
     if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
@@ -146,12 +180,12 @@
 
   const before = kept();
   decisions = before.decisions || {};
-  byId("who").value = before.who || "";
-  byId("who").addEventListener("change", keep);
-  const strata = [...new Set(cards.map((card) => card.dataset.stratum).filter(Boolean))].sort();
-  byId("stratum").append(...strata.map((text) => new Option(text, text)));
-  byId("stratum").parentNode.hidden = !strata.length;
-  for (const card of cards) {
+  past = before.past || [];
+  who.value = before.who || "";
+  who.addEventListener("change", keep);
+  pairs.show = select;
+  for (const card of [...cards].reverse()) {
+    pairs.set(`synthetic ${card.dataset.clip}`, card).set(`train ${card.dataset.train}`, card);
     card.querySelector(".decide").hidden = false;
     card.addEventListener("focusin", () => { current = card; });
     for (const button of card.querySelectorAll("button[data-do]"))
@@ -159,7 +193,11 @@
     card.querySelector("input[data-do=note]").addEventListener("change", (event) => note(card, event.target.value));
     draw(card);
   }
-  for (const id of ["show", "stratum", "learned-for"]) byId(id).addEventListener("input", filter);
+  for (const id of ["show", "stratum", "learned-for"]) for (const kind of ["input", "change"]) byId(id).addEventListener(kind, afresh);
+  for (const link of document.querySelectorAll("a[data-show]"))
+    link.addEventListener("click", () => { byId("show").value = link.dataset.show; afresh(); });
+  byId("more").addEventListener("click", () => { const next = fit[most]; most += STEP; lay(); next.focus(); });
+  byId("undo").addEventListener("click", undo);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.hidden = false;
   threshold.watchers.push(mark);

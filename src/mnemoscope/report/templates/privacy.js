@@ -13,6 +13,8 @@ const threshold = {
     for (const tell of this.watchers) tell(tau);
   },
 };
+// By set and clip: shows its pair in the gallery, where that is in the page.
+const pairs = new Map();
 
 (() => {
   const form = byId("threshold"), found = data.percentiles;
