@@ -9,10 +9,11 @@ from mnemoscope.audit.run.results import read_result
 from mnemoscope.cli.terminal import answering, show_json
 from mnemoscope.core.errors import InputError
 from mnemoscope.core.types import AuditResult
-from mnemoscope.report.changes import Change, as_rows, changes, write_changes
+from mnemoscope.report.changes import UNCHANGED, Comparison, as_rows, compared, write_changes
+from mnemoscope.report.differences import differences, facts
 
 
-def compare(runs: list[Path | str], *, out: Path | str | None = None) -> list[Change]:
+def compare(runs: list[Path | str], *, out: Path | str | None = None) -> Comparison:
     """Holds finished audits against the first of them.
 
     Args:
@@ -20,13 +21,14 @@ def compare(runs: list[Path | str], *, out: Path | str | None = None) -> list[Ch
         out: an ``.html`` file to write the comparison to.
 
     Returns:
-        Every number, in the order of ``audit.json``.
+        What differs between them, the five figures, and every number in the order of ``audit.json``.
 
     Raises:
         InputError: if there are fewer than two audits, or a folder holds none.
     """
     results = _read(runs)
-    found = changes(list(results.values()))
+    known = [facts(Path(run), result) for run, result in results.items()]
+    found = compared(list(results.values()), differences(known))
     if out is not None:
         write_changes(results, found, Path(out))
     return found
@@ -52,17 +54,26 @@ def command(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
         results = _read(list(runs))
         found = compare(list(runs), out=out)
         if as_json:
-            show_json([asdict(change) for change in found])
+            show_json(asdict(found))
             return
-        rows = as_rows(results, found)
-        changed = [row for row, change in zip(rows[2:], found, strict=True) if _says_something(change)]
-        for row in (*rows[:2], *changed):
-            click.echo("\t".join(row))
-        click.echo(
-            f"{len(changed)} of {len(found)} numbers changed beyond their intervals"
-            + ("" if out is None else f": {out}")
-        )
+        for line in _lines(results, found):
+            click.echo("\t".join(line))
+        if out is not None:
+            click.echo(out)
 
 
-def _says_something(change: Change) -> bool:
-    return any(said not in ("no change shown", "no interval") for said in change.says)
+def _lines(results: dict[str, AuditResult], found: Comparison) -> list[list[str]]:
+    """What differs, the verdicts and the five figures, and each other number that changed."""
+    head, verdicts, *rows = as_rows(results, found.changes)
+    changed = [row for row, change in zip(rows, found.changes, strict=True) if set(change.says) - UNCHANGED]
+    return [
+        ["what differs", *results, "forbids comparing"],
+        *([part.name, *part.values, part.told] for part in found.differs),
+        [],
+        head,
+        verdicts,
+        *([f.title, *(f"{value}; {said}" for value, said in f.shown), *f.says] for f in found.figures),
+        [],
+        [f"{len(changed)} of {len(rows)} numbers changed beyond their intervals"],
+        *changed,
+    ]

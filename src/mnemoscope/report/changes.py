@@ -1,14 +1,16 @@
 """Changes: two or more audits side by side, and whether their intervals say that anything changed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mnemoscope.audit.intervals import share_difference
 from mnemoscope.core.files import write_text
-from mnemoscope.core.types import AuditResult, Estimate
+from mnemoscope.core.types import AuditResult, Estimate, rungs
 from mnemoscope.report import words
+from mnemoscope.report.cards import first_cards
+from mnemoscope.report.differences import Difference
 
 Number = Estimate | float | None
 _NOT_NUMBERS = ("reid.confusion", "recall.curves", "recall.top_hits", "recall.subgroups", "consistency.lag_share")
@@ -35,6 +37,63 @@ BETTER = {
 }
 
 
+NOT_COMPARABLE = "not comparable"
+# What is said where no change is.
+UNCHANGED = frozenset({"no change shown", "no interval", words.NOT_MEASURED, NOT_COMPARABLE})
+
+
+def _heard(result: AuditResult) -> Estimate | None:
+    """Share of planted copies noticed on the rung where fewest are."""
+    return min((rung.tpr for rung in rungs(result.power).values()), key=lambda tpr: tpr.low, default=None)
+
+
+# What the five figures of the first screen compare: the number's name, how it is found, and where it is better.
+_FIVE: tuple[tuple[str, Callable[[AuditResult], Estimate | None], int], ...] = (
+    ("privacy.excess_rate", lambda result: result.privacy and result.privacy.excess_rate, -1),
+    ("power.tpr", _heard, 1),
+    ("recall.matched.ratio", lambda result: result.recall and result.recall.matched and result.recall.matched.ratio, 1),
+    ("consistency.jumping", lambda result: result.consistency and result.consistency.jumping, -1),
+    ("reid.auc", lambda result: result.reid and result.reid.auc, 1),
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One of the five figures in all audits.
+
+    Attributes:
+        title: in plain words.
+        good: which direction is.
+        shown: of each audit, its value and its interval in words.
+        says: of each later audit, as in :class:`Change`.
+    """
+
+    title: str
+    good: str
+    shown: list[tuple[str, str]]
+    says: list[str]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Audits held against the first of them.
+
+    Attributes:
+        differs: what else is not the same, and which numbers that forbids comparing.
+        figures: the five of the first screen.
+        changes: every number.
+    """
+
+    differs: list[Difference]
+    figures: list[Figure]
+    changes: list["Change"]
+
+    @property
+    def forbidden(self) -> list[Difference]:
+        """What forbids comparing."""
+        return [part for part in self.differs if part.forbids]
+
+
 @dataclass(frozen=True)
 class Change:
     """One number in all audits.
@@ -43,7 +102,8 @@ class Change:
         name: its place in ``audit.json``.
         numbers: of each audit, in their order; None where it was not measured.
         differences: of each later audit to the first; None where one of the two has no interval.
-        says: of each later audit: higher, lower, better, worse, "no change shown", or "no interval".
+        says: of each later audit: higher, lower, better, worse, "no change shown", "no interval", "not
+            measured", or "not comparable".
     """
 
     name: str
@@ -52,7 +112,7 @@ class Change:
     says: list[str]
 
 
-def changes(results: Sequence[AuditResult]) -> list[Change]:
+def compared(results: Sequence[AuditResult], differs: Sequence[Difference]) -> Comparison:
     """Every number of two or more audits, the first being what the others are held against.
 
     A difference has the interval of Newcombe's method 10, from the intervals of the two numbers as if they were
@@ -61,28 +121,46 @@ def changes(results: Sequence[AuditResult]) -> list[Change]:
 
     Args:
         results: at least two.
+        differs: what else differs between them, in the same order.
     """
     tables = [dict(_numbers(asdict(result))) for result in results]
     names = list(dict.fromkeys(name for table in tables for name in table))
-    return [_change(name, [table.get(name) for table in tables]) for name in names]
+    found = [_change(name, [table.get(name) for table in tables], differs, BETTER.get(name)) for name in names]
+    return Comparison(list(differs), _figures(results, differs), found)
 
 
-def _change(name: str, numbers: list[Number]) -> Change:
+def _figures(results: Sequence[AuditResult], differs: Sequence[Difference]) -> list[Figure]:
+    cards = [first_cards(result, result.sets["synthetic"].clips) for result in results]
+    figures = []
+    for (name, found, good), of_all in zip(_FIVE, zip(*cards, strict=True), strict=True):
+        change = _change(name, [found(result) for result in results], differs, good)
+        shown = [(f"{card.value} {card.of}".strip(), card.interval or card.meaning) for card in of_all]
+        figures.append(Figure(of_all[0].title, of_all[0].good, shown, change.says))
+    return figures
+
+
+def _change(name: str, numbers: list[Number], differs: Sequence[Difference], good: int | None) -> Change:
     first, *others = numbers
-    differences = [
+    found = [
         share_difference(other, first) if isinstance(first, Estimate) and isinstance(other, Estimate) else None
         for other in others
     ]
-    return Change(name, numbers, differences, [_said(name, difference) for difference in differences])
+    says = [
+        words.NOT_MEASURED if first is None or other is None else _said(difference, good)
+        for other, difference in zip(others, found, strict=True)
+    ]
+    for place in range(len(others)):
+        if any(part.forbidden(name, place + 1) for part in differs):
+            found[place], says[place] = None, NOT_COMPARABLE
+    return Change(name, numbers, found, says)
 
 
-def _said(name: str, difference: Estimate | None) -> str:
+def _said(difference: Estimate | None, good: int | None) -> str:
     if difference is None:
         return "no interval"
     if difference.low <= 0.0 <= difference.high:
         return "no change shown"
     up = difference.value > 0
-    good = BETTER.get(name)
     if good is None:
         return "higher" if up else "lower"
     return ("higher" if up else "lower") + (": better" if up == (good > 0) else ": worse")
@@ -126,17 +204,18 @@ def _signed(found: Estimate) -> str:
     return f"{found.value:+.4g} [{found.low:+.4g}, {found.high:+.4g}]".replace("-", words.MINUS)
 
 
-def write_changes(results: Mapping[str, AuditResult], found: Sequence[Change], path: Path) -> Path:
+def write_changes(results: Mapping[str, AuditResult], found: Comparison, path: Path) -> Path:
     """Writes the comparison as a page that asks no network and runs no script.
 
     Args:
         results: audits by title, the first being what the others are held against.
-        found: their :func:`changes`.
+        found: they :func:`compared`.
         path: the ``.html`` file.
     """
     from mnemoscope.report.page import environment
 
-    rows = as_rows(results, found)
-    page = environment().get_template("compare.html.j2").render(head=rows[0], rows=rows[1:], results=results)
+    rows = as_rows(results, found.changes)
+    template = environment().get_template("compare.html.j2")
+    page = template.render(head=rows[0], rows=rows[1:], results=results, found=found)
     write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))
     return path

@@ -46,12 +46,16 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def hashes(folder: Path) -> dict[str, str]:
     """What the audit in a folder was computed from, and what it is: fingerprints (BLAKE2b, 128 bit)."""
+    return made_from(folder) | {name: file_fingerprint(folder / name) for name in (AUDIT, SAMPLES, HOLDOUT, PATIENTS)}
+
+
+def made_from(folder: Path) -> dict[str, str]:
+    """What the audit in a folder was computed from: fingerprints, as far as it kept them."""
     stage = folder / "features" / STAGE_FILE
     inputs = read_json(stage).get("inputs", {}) if stage.is_file() else {}
     found = {"re-identification model": inputs.get("model")}
     found |= dict(zip(("real latents", "synthetic latents"), inputs.get("stores") or (), strict=False))
-    written = {name: file_fingerprint(folder / name) for name in (AUDIT, SAMPLES, HOLDOUT, PATIENTS)}
-    return {name: str(value) for name, value in found.items() if value} | written
+    return {name: str(value) for name, value in found.items() if value}
 
 
 def citation(record: Mapping[str, Any]) -> str:
