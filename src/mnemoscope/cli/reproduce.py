@@ -258,7 +258,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--out", required=True, type=_PATH, help="Folder of the run.")
+@click.option("--out", default=Path("runs/reproduce"), show_default=True, type=_PATH, help="Folder of the run.")
 @click.option("--dynamic", type=_PATH, help="EchoNet-Dynamic, in place of a phantom cohort.")
 @click.option("--pediatric", type=_PATH, help="EchoNet-Pediatric, in place of two.")
 @click.option("--synthetic", type=_PATH, help="Synthetic sets in folders named dynamic, a4c and psax; any of them.")
