@@ -486,6 +486,19 @@ def test_narrow_and_wide_windows_do_not_scroll_sideways(browser: Chrome, full_pa
     assert browser.find_element(By.CSS_SELECTOR, ".verdict h2").is_displayed()
 
 
+def test_a_narrow_window_cuts_neither_the_ladder_nor_an_id(browser: Chrome, full_page: Path) -> None:
+    size(browser, 400, 800)
+    opened(browser, full_page)
+    for table in browser.find_elements(By.CSS_SELECTOR, ".stacks"):
+        assert browser.execute_script("return arguments[0].parentNode.scrollWidth", table) <= 400
+    rung = browser.find_element(By.CSS_SELECTOR, 'tr[data-rung="rotation"]')
+    label = "return getComputedStyle(arguments[0].cells[2], '::before').content"
+    assert (browser.execute_script(label, rung), rung.is_displayed()) == ('"Above tau: "', True)
+    ids = browser.find_elements(By.XPATH, "//*[@id='patients']/following::table[1]//bdi")
+    assert len(ids) == 20
+    assert all(one.rect["height"] < 30 for one in ids)  # one line
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_control_has_a_name_and_text_has_contrast(browser: Chrome, full_page: Path, theme: str) -> None:
     features = [{"name": "prefers-color-scheme", "value": theme}]
