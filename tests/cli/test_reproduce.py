@@ -105,6 +105,9 @@ def test_every_table_and_figure_is_written(out: Path) -> None:
         assert arms["real_full"]["clips"] == 48
         assert arms["recall_small"]["against_random"] is not None
     assert rows["not_made"] == {}
+    page = (out / "tables.md").read_text()
+    for printed in ("0.82 | 4.0 | 5.2 | 7,465", "0.74 | 4.2 | 5.9 | 2,580", "0.76 | 3.7 | 5.1 | 3,559"):
+        assert page.count(f" | {printed} |\n") == 1
 
 
 @pytest.mark.slow

@@ -85,7 +85,8 @@ def _paper(arm: ArmResult, of: Sequence[str]) -> list[str]:
     printed = PAPER.get(arm.name.removesuffix("_relabelled"))
     if printed is None or (arm.source == "synthetic") != (arm.labels == "relabelled"):
         return [""] * len(_PRINTED)
-    return [" / ".join(form.format(printed[SETS.index(name)][place]) for name in of) for place, form in _PRINTED.values()]
+    rows = [printed[SETS.index(name)] for name in of]
+    return [" / ".join(form.format(row[place]) for row in rows) for place, form in _PRINTED.values()]
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:

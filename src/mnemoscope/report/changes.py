@@ -1,13 +1,14 @@
 """Changes: two or more audits side by side, and whether their intervals say that anything changed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mnemoscope.audit.intervals import share_difference
 from mnemoscope.core.files import write_text
-from mnemoscope.core.types import AuditResult, Estimate, rungs
+from mnemoscope.core.types import AuditResult, Estimate
 from mnemoscope.report import words
 from mnemoscope.report.cards import first_cards
 from mnemoscope.report.differences import Difference
@@ -30,6 +31,7 @@ BETTER = {
     "recall.manifold.coverage": 1,
     "recall.learned_and_flagged": -1,
     "power.minimum_detectable_share": -1,
+    "power.tpr": 1,
     "consistency.frozen": -1,
     "consistency.jumping": -1,
     "labels.requested_vs_measured.r2": 1,
@@ -42,19 +44,9 @@ NOT_COMPARABLE = "not comparable"
 UNCHANGED = frozenset({"no change shown", "no interval", words.NOT_MEASURED, NOT_COMPARABLE})
 
 
-def _heard(result: AuditResult) -> Estimate | None:
-    """Share of planted copies noticed on the rung where fewest are."""
-    return min((rung.tpr for rung in rungs(result.power).values()), key=lambda tpr: tpr.low, default=None)
-
-
-# What the five figures of the first screen compare: the number's name, how it is found, and where it is better.
-_FIVE: tuple[tuple[str, Callable[[AuditResult], Estimate | None], int], ...] = (
-    ("privacy.excess_rate", lambda result: result.privacy and result.privacy.excess_rate, -1),
-    ("power.tpr", _heard, 1),
-    ("recall.matched.ratio", lambda result: result.recall and result.recall.matched and result.recall.matched.ratio, 1),
-    ("consistency.jumping", lambda result: result.consistency and result.consistency.jumping, -1),
-    ("reid.auc", lambda result: result.reid and result.reid.auc, 1),
-)
+# The number behind each figure of the first screen; "power.tpr" is that of the rung where fewest copies are noticed.
+_FIVE = ("privacy.excess_rate", "power.tpr", "recall.matched.ratio", "consistency.jumping", "reid.auc")
+_OF_RUNG = re.compile(r"power\.\w+\.tpr")
 
 
 @dataclass(frozen=True)
@@ -125,28 +117,36 @@ def compared(results: Sequence[AuditResult], differs: Sequence[Difference]) -> C
     """
     tables = [dict(_numbers(asdict(result))) for result in results]
     names = list(dict.fromkeys(name for table in tables for name in table))
-    found = [_change(name, [table.get(name) for table in tables], differs, BETTER.get(name)) for name in names]
-    return Comparison(list(differs), _figures(results, differs), found)
+    found = [_change(name, [table.get(name) for table in tables], differs) for name in names]
+    return Comparison(list(differs), _figures(results, tables, differs), found)
 
 
-def _figures(results: Sequence[AuditResult], differs: Sequence[Difference]) -> list[Figure]:
+def _figures(
+    results: Sequence[AuditResult], tables: Sequence[Mapping[str, Number]], differs: Sequence[Difference]
+) -> list[Figure]:
     cards = [first_cards(result, result.sets["synthetic"].clips) for result in results]
+    numbers = [{**table, "power.tpr": _weakest(table)} for table in tables]
     figures = []
-    for (name, found, good), of_all in zip(_FIVE, zip(*cards, strict=True), strict=True):
-        change = _change(name, [found(result) for result in results], differs, good)
+    for name, of_all in zip(_FIVE, zip(*cards, strict=True), strict=True):
+        says = _change(name, [table.get(name) for table in numbers], differs).says
         shown = [(f"{card.value} {card.of}".strip(), card.interval or card.meaning) for card in of_all]
-        figures.append(Figure(of_all[0].title, of_all[0].good, shown, change.says))
+        figures.append(Figure(of_all[0].title, of_all[0].good, shown, says))
     return figures
 
 
-def _change(name: str, numbers: list[Number], differs: Sequence[Difference], good: int | None) -> Change:
+def _weakest(table: Mapping[str, Number]) -> Estimate | None:
+    rungs = [found for name, found in table.items() if _OF_RUNG.fullmatch(name) and isinstance(found, Estimate)]
+    return min(rungs, key=lambda tpr: tpr.low, default=None)
+
+
+def _change(name: str, numbers: list[Number], differs: Sequence[Difference]) -> Change:
     first, *others = numbers
     found = [
         share_difference(other, first) if isinstance(first, Estimate) and isinstance(other, Estimate) else None
         for other in others
     ]
     says = [
-        words.NOT_MEASURED if first is None or other is None else _said(difference, good)
+        words.NOT_MEASURED if first is None or other is None else _said(name, difference)
         for other, difference in zip(others, found, strict=True)
     ]
     for place in range(len(others)):
@@ -155,12 +155,13 @@ def _change(name: str, numbers: list[Number], differs: Sequence[Difference], goo
     return Change(name, numbers, found, says)
 
 
-def _said(difference: Estimate | None, good: int | None) -> str:
+def _said(name: str, difference: Estimate | None) -> str:
     if difference is None:
         return "no interval"
     if difference.low <= 0.0 <= difference.high:
         return "no change shown"
     up = difference.value > 0
+    good = BETTER.get(name)
     if good is None:
         return "higher" if up else "lower"
     return ("higher" if up else "lower") + (": better" if up == (good > 0) else ": worse")

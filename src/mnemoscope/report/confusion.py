@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -17,7 +18,7 @@ Confusion = Sequence[Sequence[int]]
 # The paper's column and text width in inches, and its size of letters in figures.
 COLUMN_IN, TEXT_IN = 3.25, 6.875
 PRINT_DPI = 300
-PRINTED = {"font.size": 8.0, "axes.titlesize": 8.0, "axes.linewidth": 0.6, "lines.linewidth": 1.2}
+PRINTED: dict[Any, Any] = {"font.size": 8.0, "axes.titlesize": 8.0, "axes.linewidth": 0.6, "lines.linewidth": 1.2}
 _DARK_SHARE = 0.55
 
 

@@ -120,7 +120,7 @@ def _sets(folder: Path, record: dict[str, Any], synthetic: str | None) -> dict[s
 
 def _named(result: AuditResult, name: str, fingerprint: str | None) -> str | None:
     size = result.sets.get(name)
-    return _joined(size and f"{size.clips:,} clips", fingerprint)
+    return _joined(None if size is None else f"{size.clips:,} clips", fingerprint)
 
 
 def _joined(words: str | None, fingerprint: str | None) -> str:

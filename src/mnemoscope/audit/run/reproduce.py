@@ -234,7 +234,8 @@ def expected_s(
 
     Given folders are listed and not decoded.
     """
-    parts = {"phantoms": 0.0} | {f"{part}, {space} space": 0.0 for space in config.chosen() for part in _PARTS}
+    kinds = ("encoding", "training")
+    parts = {"phantoms": 0.0} | {f"{part}, {space} space": 0.0 for space in config.chosen() for part in kinds}
     for name, folder in {"dynamic": dynamic, "a4c": pediatric, "psax": pediatric}.items():
         n_train, n_frames = expected_size(config, name, folder)
         if folder is None:
@@ -245,9 +246,6 @@ def expected_s(
             parts[f"encoding, {space} space"] += n_frames * ENCODED_S[space]
             parts[f"training, {space} space"] += pairs * _PAIR_S[config.preset, space]
     return parts
-
-
-_PARTS = ("encoding", "training")
 
 
 def expected_size(config: ReproduceConfig, name: str, folder: Path | None) -> tuple[float, float]:
