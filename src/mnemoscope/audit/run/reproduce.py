@@ -75,7 +75,7 @@ class ReproduceConfig(Config):
     """How the paper's tables and figures are made again.
 
     Attributes:
-        preset: default (compact networks, 15 epochs), or paper (ResNet-50 and R(2+1)D-18, up to 1000 epochs; for a GPU).
+        preset: default (compact networks, 15 epochs), or paper (ResNet-50 and R(2+1)D-18, for a GPU).
         spaces: which to compare.
         patients: of each phantom cohort.
         clips_per_patient: recordings of each phantom patient; with 1, every model tells all patients apart.
