@@ -27,7 +27,7 @@ from mnemoscope.models.generator import BUNDLED
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "utility.md"
 TARGET_R2 = 0.85
-FRAMES, STEPS = 32, 12
+FRAMES, STEPS = 32, 8
 
 
 def watch(stage: str, done: int, total: int, unit: str) -> None:
@@ -142,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohort", type=Path, default=Path("runs/even"))
     parser.add_argument("--out", type=Path, default=Path("runs/utility"))
-    parser.add_argument("--count", type=int, default=1000, help="synthetic clips")
+    parser.add_argument("--count", type=int, default=940, help="synthetic clips")
     parser.add_argument("--ef", default="prior", help="requested EF, as mnemoscope sample videos --ef")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--relabel", choices=["off", "on", "both"], default="both")
