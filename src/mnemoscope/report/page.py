@@ -120,7 +120,7 @@ def environment(*, redacted: bool = False) -> Environment:
     )
     counted: Callable[[int | None], str] = words.suppressed_count if redacted else words.count
     numbers = (words.decimal, words.tenths, words.percent, words.points, words.p_value)
-    names = (words.plain, words.level, words.why, words.moment, words.flat, words.leaf, words.sentence)
+    names = (words.plain, words.level, words.why, words.moment, words.flat, words.leaf, words.sentence, words.exact)
     others = (words.middle, words.is_estimate, words.span, words.interval, *names)
     said = {function.__name__: function for function in (*numbers, *others)} | {"count": counted}
     made.filters |= said

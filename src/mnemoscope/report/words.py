@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mnemoscope.audit.verdict import not_tested
 from mnemoscope.core.types import AuditResult, Estimate, Status
@@ -205,6 +205,11 @@ def yes_no(value: object) -> str:
 def printable(text: object) -> str:
     """Text in which every control, direction-changing or undecodable character is spelt out."""
     return "".join(c if c.isprintable() or c in ("\n", NBSP) else f"\\u{ord(c):04x}" for c in str(text))
+
+
+def exact(text: str) -> Markup:
+    """Text for an attribute that scripts read: escaped, but character by character the same once it is parsed."""
+    return Markup(str(escape(text)).replace("\r", "&#13;"))  # a bare one would be read as a new line
 
 
 def shown(value: Any) -> Any:

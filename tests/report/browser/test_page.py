@@ -149,6 +149,21 @@ def test_decisions_are_made_by_keys_exported_and_taken_by_release(browser: Chrom
     assert next(row["why"] for row in rows if row["decision"] == "release") == "'+1 artefact, not a heart"
 
 
+def test_an_id_that_must_not_be_shown_as_it_is_leads_to_its_pair_and_can_be_decided(
+    browser: Chrome, tmp_path: Path
+) -> None:
+    name, made = 'a,b "c\u202egpj\r\nd', material()
+    samples = made.samples.replace({"clip_id": {HOSTILE: name}})
+    where = places(samples, made.holdout)
+    opened(browser, write_report(material(samples=samples, pairs=pairs(samples), places=where), out=tmp_path))
+    assert 'a,b "c\\u202egpj' in browser.find_element(By.CSS_SELECTOR, "#gallery bdi").text
+    assert read_decisions(decided(browser), clips=set(samples["clip_id"]))[name].decision == "withhold"
+    click(browser, "inside")
+    link = by_id(browser, "listed").find_element(By.TAG_NAME, "a")
+    assert link.get_attribute("href").endswith("#pair-1")
+    assert "gpj" in link.get_attribute("textContent")
+
+
 def test_decisions_outlast_the_page(browser: Chrome, full_page: Path) -> None:
     opened(browser, full_page)
     decided(browser)
