@@ -1,6 +1,7 @@
 """The report in a real browser: what is seen, moved, decided and exported."""
 
 import csv
+import io
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -402,6 +404,17 @@ def cpu_ms_per_frame(browser: Chrome, frames: int = 20) -> float:
 def busy_s(browser: Chrome) -> float:
     metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
     return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
+
+
+def test_the_map_is_whole_while_it_scrolls_under_the_header(browser: Chrome, full_page: Path) -> None:
+    opened(browser, full_page)
+    under = """const box = document.getElementById("points").getBoundingClientRect();
+        window.scrollTo(0, scrollY + box.top + box.height / 2); return box.height"""
+    height = round(browser.execute_script(under))
+    browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    seen = np.asarray(Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")).astype(int)
+    lower = seen[height // 4 : height // 2 - 20, 100:1180]
+    assert (lower.max(axis=2) - lower.min(axis=2) > 60).sum() > 1000  # coloured points in the map's last quarter
 
 
 def test_hovering_plays_the_thumbnail_and_the_lasso_lists_clips(browser: Chrome, full_page: Path) -> None:
