@@ -2,7 +2,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mnemoscope.core.files import write_json
-from mnemoscope.report.differences import ASPECTS, NOT_RECORDED, PARTS, differences, facts
+from mnemoscope.report.differences import ASPECTS, PARTS, differences, facts
+from mnemoscope.report.words import NOT_RECORDED
 from tests.report import full
 
 KNOWN = {name: "x" for name in ASPECTS}

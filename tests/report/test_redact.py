@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mnemoscope.core.types import CopyingTest, Estimate, TopHit, Verdict
+from mnemoscope.audit.intervals import wilson
+from mnemoscope.core.types import CopyingTest, Estimate, Evidence, SetSize, Subgroup, TopHit, Verdict
 from mnemoscope.report.material import Material
 from mnemoscope.report.page import write_report
 from mnemoscope.report.redact import redacted
@@ -90,7 +91,64 @@ def test_counts_under_five_are_not_said(made: Material, tmp_path: Path) -> None:
     assert "region by region (4 regions)" in text  # of the space that is compared: nobody is counted
     for given_away in ("0.03 %", "0.777", "5.0 % 1.0 to 17.0 %"):
         assert given_away not in text
-    assert re.search(r"ef < 30 40 not available", text)
+    assert re.search(r"ef < 30 40 not said", text)
+
+
+def small(made: Material) -> Material:
+    """31 clips: 1 hardly moves, 29 count, 30 are flagged; of 29 learned, two groups of five have 3 and 4."""
+    found = made.result
+    assert found.privacy is not None
+    assert found.recall is not None
+    assert found.consistency is not None
+    groups = [
+        Subgroup(*("age", name, clips), learned=wilson(learned, clips), leaked=wilson(0, clips))
+        for name, clips, learned in (("a", 60, 5), ("b", 61, 7), ("c", 62, 10), ("d", 63, 3), ("e", 64, 4))
+    ]
+    groups += [
+        Subgroup(*("sex", name, clips), learned=wilson(learned, clips), leaked=wilson(8, clips))
+        for name, clips, learned in (("F", 150, 14), ("M", 160, 15))
+    ]
+    privacy = replace(found.privacy, flagged=30, flag_rate=wilson(30, 31), p_value=0.0011, fdr_flagged=27)
+    evidence = Evidence(candidates=31, threshold=0.5, confirmed=3, doubted=27)
+    recall = replace(found.recall, learned=29, gated=29, unlike_real=0, subgroups=groups, learned_and_flagged=7)
+    consistency = replace(found.consistency, frozen=wilson(1, 31), clips={"synthetic": 31}, jumping=wilson(11, 31))
+    few = replace(
+        found,
+        sets=found.sets | {"synthetic": SetSize(31, 31)},
+        privacy=replace(privacy, evidence=evidence),
+        recall=recall,
+        consistency=consistency,
+        verdict=Verdict("fail", ["30 synthetic clips (96.8%) are too close; +91.1% [+80%, +95%] beyond"], ["nothing"]),
+    )
+    return replace(made, result=few, samples=made.samples.tail(31))
+
+
+def test_what_gives_a_count_under_five_away_is_not_said(made: Material, tmp_path: Path) -> None:
+    few = small(made)
+    whole = Reader(write_report(few, out=tmp_path / "whole").read_text(encoding="utf-8")).text
+    text = Reader(write_report(redacted(few), out=tmp_path / "redacted").read_text(encoding="utf-8")).text
+    unsaid = "not said (under 5 clips)"
+    for said, instead in (
+        ("; 3.2 % hardly move", "than 95 % of real ones."),
+        ("Frozen 3.2 % 0.57 to 16.2 %", f"Frozen {unsaid} Synthetic"),
+        ("Clips that count 29", f"Clips that count {unsaid}"),
+        ("30 of 31", f"{unsaid} of 31"),
+        ("30 synthetic clips (96.8%) are too close", "All but under 5 clips are too close."),
+        ("Named one by one 27", f"Named one by one {unsaid}"),
+        ("Flags doubted 27", f"Flags doubted {unsaid}"),
+        ("p-value of the excess 0.001", f"p-value of the excess {unsaid}"),
+        ("age a 60 8.3 %", f"age a 60 {unsaid}"),
+        ("age c 62 16.1 %", f"age c 62 {unsaid}"),
+    ):
+        assert said in whole
+        assert said not in text
+        assert instead in text
+    assert f"too close to a real patient {unsaid} of 31 {unsaid} Closer than" in text  # and no interval of nothing
+    for broken in ("not available", "interval not", "to not", "strangers, not"):
+        assert broken not in text
+    # What no count under five follows from stays.
+    for said in ("Jumping 35.5 %", "sex F 150 9.3 %", "age a 60 not said (under 5 clips) 0.00 %", "Learned 29"):
+        assert said in text
 
 
 def test_a_lone_clip_makes_no_bar(made: Material) -> None:

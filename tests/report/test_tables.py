@@ -73,6 +73,6 @@ def test_a_stage_shows_its_cost_and_a_reused_one_that_of_the_first_time() -> Non
     assert tables.stages(record) == [
         tables.Stage("latents", "31.2 s", "1,411 MB", reused=False),
         tables.Stage("reid", "1.5 min", "500 MB", reused=True),
-        tables.Stage("old", "not available", "not available", reused=True),
+        tables.Stage("old", "not recorded", "not recorded", reused=True),
     ]
     assert tables.stages({}) == []

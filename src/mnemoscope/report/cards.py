@@ -1,11 +1,24 @@
 """Cards: the five figures of the first screen, each with its interval, what it means, and which direction is good."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mnemoscope.audit.verdict import Limits
 from mnemoscope.core.types import AuditResult, rungs
-from mnemoscope.report.words import NOT_MEASURED, RUNGS, count, decimal, interval, percent, plain, points, why
+from mnemoscope.report.words import (
+    NOT_AVAILABLE,
+    NOT_MEASURED,
+    RUNGS,
+    count,
+    decimal,
+    interval,
+    is_estimate,
+    percent,
+    plain,
+    points,
+    why,
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,9 @@ def _leaks(result: AuditResult, clips: int, counted: Callable[[int | None], str]
         title,
         counted(found.flagged),
         f"of {count(clips)}",
-        f"{points(found.excess_rate.value)} over strangers, {interval(found.excess_rate, points)}",
+        f"{points(found.excess_rate.value)} over strangers, {interval(found.excess_rate, points)}"
+        if is_estimate(found.excess_rate)
+        else NOT_AVAILABLE,
         f"Closer than {found.percentile:g} % of strangers are. So many strangers would bring about "
         f"{counted(round(clips * (1 - found.percentile / 100)))}.",
         "Lower is better; far below 0 points, the clips only differ from real ones.",
@@ -89,8 +104,7 @@ def _learning(result: AuditResult, counted: Callable[[int | None], str]) -> Card
         f"{decimal(matched.ratio.value, 2)} times what strangers reach, {interval(matched.ratio, decimal)}"
         if matched
         else f"ratio to strangers {NOT_MEASURED}: {why(result.absent, 'recall.matched')}",
-        f"{percent(found.learned_share)} of the training clips are nearest to a synthetic clip; the ratio compares "
-        f"equal numbers.",
+        f"The ratio compares equal numbers{_also(found.learned_share, 'of the training clips are a nearest one')}.",
         "A ratio of 1 is as broad as new real clips; lower leaves patients out.",
     )
 
@@ -104,7 +118,7 @@ def _holding(result: AuditResult) -> Card:
         percent(found.jumping.value),
         f"of {count(found.clips.get('synthetic'))}",
         interval(found.jumping, percent),
-        f"They move further from frame to frame than 95 % of real ones; {percent(found.frozen.value)} hardly move.",
+        f"They move further from frame to frame than 95 % of real ones{_also(found.frozen.value, 'hardly move')}.",
         "About 5 % or less is good: real videos leap that often.",
     )
 
@@ -121,3 +135,8 @@ def _instrument(result: AuditResult) -> Card:
         "How often two clips of one patient score closer than clips of two. 0.5 is guessing, 1 is never wrong.",
         "Higher is better; all else rests on it.",
     )
+
+
+def _also(share: float, told: str) -> str:
+    """A share and what it is of; nothing where it is not said."""
+    return "" if math.isnan(share) else f"; {percent(share)} {told}"

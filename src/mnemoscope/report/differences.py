@@ -12,8 +12,8 @@ from mnemoscope.core.types import AuditResult
 from mnemoscope.latents.store import is_store
 from mnemoscope.report.gather import clip_table
 from mnemoscope.report.provenance import made_from
+from mnemoscope.report.words import NOT_RECORDED
 
-NOT_RECORDED = "not recorded"
 _SHORT = 8
 # Parts of ``audit.json`` in plain words.
 PARTS = {

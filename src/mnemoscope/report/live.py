@@ -16,7 +16,7 @@ from mnemoscope.audit.subgroups import strata
 from mnemoscope.core.types import Estimate
 from mnemoscope.data.manifest import COLUMNS
 from mnemoscope.report.material import SETS, Material
-from mnemoscope.report.words import FEWEST
+from mnemoscope.report.words import FEWEST, UNSAID, gives_away
 
 _PERCENTILES = np.round([*np.arange(80.0, 99.0, 0.5), *np.arange(99.0, 99.95, 0.1)], 1)
 _NOT_ATTRIBUTES = {*COLUMNS, "set", "first_frame"} - {"ef", "view"}
@@ -42,9 +42,9 @@ def percentiles(material: Material) -> dict[str, Any] | None:
         kept = _of_many(rows, holdout, number)
         number = kept.index(number)
         rows = [rows[i] | {"tau": round(rows[i]["tau"], 2)} for i in kept]
-        rows = [row | _UNSAID if 0 < row["flagged"] < FEWEST else row for row in rows]
+        rows = [row | _UNSAID if gives_away(row["flagged"], len(synthetic)) else row for row in rows]
     return {"own": number, "rungs": list(ladder), "clips": len(synthetic), "steps": rows} | (
-        {"fewest": FEWEST} if material.redacted else {}
+        {"fewest": FEWEST, "unsaid": UNSAID} if material.redacted else {}
     )
 
 

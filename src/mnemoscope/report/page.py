@@ -19,6 +19,7 @@ from mnemoscope.report import charts, figures, provenance, tables, words
 from mnemoscope.report.cards import first_cards
 from mnemoscope.report.live import data_block, map_points, percentiles
 from mnemoscope.report.material import Material
+from mnemoscope.report.redact import kept_count
 
 REPORT_FILE = "report.html"
 _MOST_PATIENTS = 20
@@ -53,6 +54,8 @@ def _shown(material: Material) -> dict[str, Any]:
     """What the template speaks of."""
     result, samples = material.result, material.samples
     found, script = rungs(result.power), _script()
+    patients = result.sets["train"].patients if material.redacted else len(material.patients)
+    leaked = int(material.patients["leaked"].sum())
     untested = words.untested(result)
     drawn = {} if material.redacted else {"hits": charts.hits(samples, result)}
     return {
@@ -68,8 +71,8 @@ def _shown(material: Material) -> dict[str, Any]:
         "copies": any(pair.copy_of for pair in material.pairs),
         "cards": first_cards(result, len(samples), words.suppressed_count if material.redacted else words.count),
         "expected_flagged": _expected_flagged(result.privacy, len(samples)),
-        "leaked_patients": int(material.patients["leaked"].sum()),
-        "patients_total": result.sets["train"].patients if material.redacted else len(material.patients),
+        "leaked_patients": kept_count(leaked, of=patients) if material.redacted else leaked,
+        "patients_total": patients,
         "limits": Limits(),
         "levels": figures.levels(found),
         "expected_coverage": _expected_coverage(result),
@@ -114,7 +117,7 @@ def environment(*, redacted: bool = False) -> Environment:
         loader=PackageLoader("mnemoscope.report"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=words.shown,
+        finalize=words.shown_redacted if redacted else words.shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )

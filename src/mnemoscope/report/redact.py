@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mnemoscope.core.types import AuditResult, Estimate, Privacy, Recall, Subgroup
+from mnemoscope.core.types import AuditResult, Consistency, Estimate, NearerToTrain, Privacy, Recall, Subgroup
 from mnemoscope.release.audited import names_in
 from mnemoscope.report.material import Material
 from mnemoscope.report.tables import PATIENT_COLUMNS, SAMPLE_COLUMNS
-from mnemoscope.report.words import FEWEST
+from mnemoscope.report.words import FEWEST, gives_away, sentence
 
 _UNSAID = Estimate(float("nan"), float("nan"), float("nan"))
 _REMOVED = "[removed]"
 _PLACE = re.compile(r"[^\s\"',]*[/\\][^\s\"',]*")
-_FEW_CLIPS = re.compile(r"\b[1-4] (\w+ )?clips( \([^)]*%\))?")
+_CLIPS = re.compile(r"\b(\d+) (\w+ )?clips( \([^)]*%\))?")
 _KEPT_OF_THE_RECORD = ("command", "seed", "git_commit", "started", "finished", "status", "config", "versions", "stages")
 
 
@@ -25,18 +25,19 @@ def redacted(material: Material) -> Material:
     """The same audit without a picture, an id, or anything of a single clip, real or synthetic.
 
     Synthetic clips go with the real ones, because a copy shows its patient. The page says of counts from one to four
-    that they are under five (:func:`mnemoscope.report.words.suppressed_count`); shares that would give such a count
-    away are not said. Ids and places of files are taken out of every text.
+    that they are under five (:func:`mnemoscope.report.words.suppressed_count`); what would give away such a count, or
+    that so few are left over, is not said. Ids and places of files are taken out of every text.
     """
-    result = material.result
+    result, clips = material.result, {name: size.clips for name, size in material.result.sets.items()}
     few = dataclasses.replace(
         result,
-        privacy=result.privacy and _privacy(result.privacy),
-        recall=result.recall and _recall(result.recall, clips=result.sets["train"].clips),
+        privacy=result.privacy and _privacy(result.privacy, clips=clips["synthetic"]),
+        recall=result.recall and _recall(result.recall, clips),
+        consistency=result.consistency and _consistency(result.consistency),
         verdict=dataclasses.replace(
             result.verdict,
-            reasons=[_FEW_CLIPS.sub("under 5 clips", text) for text in result.verdict.reasons],
-            not_tested=[_FEW_CLIPS.sub("under 5 clips", text) for text in result.verdict.not_tested],
+            reasons=[_reason(text, clips=clips["synthetic"]) for text in result.verdict.reasons],
+            not_tested=[_few_unsaid(text, clips=clips["synthetic"]) for text in result.verdict.not_tested],
         ),
     )
     names = _names(material)
@@ -80,35 +81,109 @@ def _cleaned(value: Any, names: set[str]) -> Any:
     return value
 
 
-def _is_few(count: float) -> bool:
-    return 0 < round(count) < FEWEST
+def _few_unsaid(text: str, *, clips: int) -> str:
+    """A text of an audit of so many synthetic clips, without counts of few, and of all but few synthetic ones."""
+
+    def said(found: re.Match[str]) -> str:
+        number, kind = int(found[1]), found[2] or ""
+        if 0 < number < FEWEST:
+            return f"under {FEWEST} clips"
+        return f"all but under {FEWEST} clips" if kind == "synthetic " and _is_few(clips - number) else found[0]
+
+    return _CLIPS.sub(said, text)
 
 
-def _privacy(found: Privacy) -> Privacy:
-    changed: dict[str, Any] = {}
-    if _is_few(found.flagged):
-        changed = {"flag_rate": _UNSAID, "excess_rate": _UNSAID, "p_value": float("nan")}
-    return dataclasses.replace(found, **changed)
+def _reason(text: str, *, clips: int) -> str:
+    """The same; the numbers behind a reason would give the few away."""
+    said = _few_unsaid(text, clips=clips)
+    return said if said == text else sentence(said)[0]
 
 
-def _recall(found: Recall, *, clips: int) -> Recall:
-    few_learned = _is_few(found.learned) or _is_few(clips - found.learned)
+def _is_few(count: int) -> bool:
+    return 0 < count < FEWEST
+
+
+def kept_count(count: int, *, of: int) -> Any:
+    """A count of so many, or NaN where few are left over."""
+    return float("nan") if _is_few(of - count) else count
+
+
+def _share(found: Estimate, *, of: int) -> Estimate:
+    return _UNSAID if gives_away(found.value * of, of) else found
+
+
+def _privacy(found: Privacy, *, clips: int) -> Privacy:
+    near, evidence, unsaid = found.nearer_to_train, found.evidence, gives_away(found.flagged, clips)
+    rates = {"flag_rate": _UNSAID, "excess_rate": _UNSAID, "p_value": float("nan")} if unsaid else {}
     return dataclasses.replace(
         found,
-        learned_share=float("nan") if few_learned else found.learned_share,
-        top_hits=[],
-        subgroups=[_subgroup(group) for group in found.subgroups],
+        **rates,  # type: ignore[arg-type]
+        flagged=kept_count(found.flagged, of=clips),
+        fdr_flagged=kept_count(found.fdr_flagged, of=found.flagged),
+        authentic_share=found.authentic_share and _share(found.authentic_share, of=clips),
+        nearer_to_train=near and _nearer(near, clips=clips),
+        evidence=evidence
+        and dataclasses.replace(
+            evidence,
+            # The two add up to a number that is said.
+            confirmed=kept_count(evidence.confirmed, of=evidence.confirmed + evidence.doubted),
+            doubted=kept_count(evidence.doubted, of=evidence.confirmed + evidence.doubted),
+        ),
     )
 
 
-def _subgroup(group: Subgroup) -> Subgroup:
-    """A group whose learned or leaked clips, or the others of it, are under five keeps that share for itself."""
+def _nearer(found: NearerToTrain, *, clips: int) -> NearerToTrain:
+    share = _share(found.share, of=clips)
+    return dataclasses.replace(found, share=share, p_value=float("nan") if share is _UNSAID else found.p_value)
 
-    def said(share: Estimate) -> Estimate:
-        count = share.value * group.clips
-        return _UNSAID if _is_few(count) or _is_few(group.clips - count) else share
 
-    return dataclasses.replace(group, learned=said(group.learned), leaked=said(group.leaked))
+def _recall(found: Recall, clips: Mapping[str, int]) -> Recall:
+    train, synthetic, hub = clips["train"], clips["synthetic"], found.hubness
+    unsaid = gives_away(found.learned, train)
+    return dataclasses.replace(
+        found,
+        learned=kept_count(found.learned, of=train),
+        learned_share=float("nan") if unsaid else found.learned_share,
+        learned_and_flagged=kept_count(found.learned_and_flagged, of=found.learned),
+        gated=kept_count(found.gated, of=synthetic),
+        unlike_real=kept_count(found.unlike_real, of=synthetic),
+        coverage_goodturing=found.coverage_goodturing and _share(found.coverage_goodturing, of=found.gated),
+        # The curve ends at the number of clips learned.
+        curves={name: curve for name, curve in found.curves.items() if not (unsaid and name == "synthetic")},
+        hubness=hub
+        and dataclasses.replace(
+            hub,
+            learned_corrected=kept_count(hub.learned_corrected, of=train),
+            learned_share_corrected=float("nan")
+            if gives_away(hub.learned_corrected, train)
+            else hub.learned_share_corrected,
+        ),
+        top_hits=[],
+        subgroups=_subgroups(found.subgroups),
+    )
+
+
+def _subgroups(groups: list[Subgroup]) -> list[Subgroup]:
+    """An attribute has a column for all of its groups or for none: a share left out would follow from the others."""
+    few = {
+        (group.attribute, name)
+        for group in groups
+        for name, share in (("learned", group.learned), ("leaked", group.leaked))
+        if _share(share, of=group.clips) is _UNSAID
+    }
+    return [
+        dataclasses.replace(
+            group,
+            learned=_UNSAID if (group.attribute, "learned") in few else group.learned,
+            leaked=_UNSAID if (group.attribute, "leaked") in few else group.leaked,
+        )
+        for group in groups
+    ]
+
+
+def _consistency(found: Consistency) -> Consistency:
+    of = found.clips["synthetic"]
+    return dataclasses.replace(found, frozen=_share(found.frozen, of=of), jumping=_share(found.jumping, of=of))
 
 
 def _scores(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mnemoscope.core.errors import InputError
-from mnemoscope.report.words import NOT_AVAILABLE, megabytes, seconds
+from mnemoscope.report.words import NOT_RECORDED, megabytes, seconds
 
 SAMPLE_COLUMNS = frozenset({"clip_id", "p_max", "nearest_clip_id", "gated", "flagged", "ssim"})
 PATIENT_COLUMNS = frozenset(
@@ -93,7 +93,7 @@ def _stage(name: str, entry: Mapping[str, Any]) -> Stage:
     cost = (entry.get("made_in") or {}) if reused else entry
     return Stage(
         name=name,
-        time=seconds(cost["seconds"]) if "seconds" in cost else NOT_AVAILABLE,
-        memory=megabytes(cost["peak_memory_mb"]) if "peak_memory_mb" in cost else NOT_AVAILABLE,
+        time=seconds(cost["seconds"]) if "seconds" in cost else NOT_RECORDED,
+        memory=megabytes(cost["peak_memory_mb"]) if "peak_memory_mb" in cost else NOT_RECORDED,
         reused=reused,
     )

@@ -13,8 +13,10 @@ from mnemoscope.core.types import AuditResult, Estimate, Status
 NOT_MEASURED = "not measured"
 NO_REASON = "the audit gives no reason"
 NOT_AVAILABLE = "not available"
+NOT_RECORDED = "not recorded"
 MINUS = "−"
 FEWEST = 5
+UNSAID = f"not said (under {FEWEST} clips)"
 NBSP = "\u00a0"
 
 
@@ -111,6 +113,11 @@ def suppressed_count(value: int | None) -> str:
     return "under 5" if value is not None and 0 < value < FEWEST else count(value)
 
 
+def gives_away(count: float, of: float) -> bool:
+    """Whether a count, or the rest of so many, is from one to four."""
+    return any(0 < round(part) < FEWEST for part in (count, of - count))
+
+
 def decimal(value: float | None, digits: int = 3) -> str:
     """A number with a fixed number of decimals: 0.998."""
     return _said(value, lambda x: _signed(f"{x:,.{digits}f}"))
@@ -157,7 +164,7 @@ def middle(found: Estimate | float | None, said: Callable[[float | None], str]) 
 
 def is_estimate(found: object) -> bool:
     """Whether a number has an interval."""
-    return isinstance(found, Estimate)
+    return isinstance(found, Estimate) and not math.isnan(found.value)
 
 
 def level(rate: str) -> str:
@@ -172,12 +179,14 @@ def megabytes(value: float | None) -> str:
 
 def interval(estimate: Estimate | None, said: Callable[[float | None], str]) -> str:
     """The 95 % interval of an estimate, named as such."""
-    return NOT_MEASURED if estimate is None else f"95{NBSP}% interval {span(estimate, said)}"
+    if estimate is None or math.isnan(estimate.value):
+        return middle(estimate, said)
+    return f"95{NBSP}% interval {span(estimate, said)}"
 
 
 def moment(text: str | None) -> str:
     """A time of the run record, to the minute: 2026-11-23 06:40 UTC."""
-    return "not recorded" if text is None else f"{text[:16].replace('T', ' ')} UTC"
+    return NOT_RECORDED if text is None else f"{text[:16].replace('T', ' ')} UTC"
 
 
 def sentence(text: str) -> tuple[str, str]:
@@ -219,6 +228,12 @@ def shown(value: Any) -> Any:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return NOT_AVAILABLE
     return printable(value) if isinstance(value, str) else value
+
+
+def shown_redacted(value: Any) -> Any:
+    """The same for a page that leaves the house, where a number that is not available was taken out."""
+    text = shown(value)
+    return text.replace(NOT_AVAILABLE, UNSAID) if isinstance(text, str) and not isinstance(text, Markup) else text
 
 
 def untested(result: AuditResult) -> list[str]:

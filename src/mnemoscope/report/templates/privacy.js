@@ -65,11 +65,11 @@ const pairs = new Map();
     byId("percentile-now").textContent = `${step.percentile} %`;
     slider.setAttribute("aria-valuetext", `${step.percentile} percent of strangers below`);
     say("tau", step.tau.toFixed(3));
-    say("flagged", unsaid ? "under 5" : whole(step.flagged),
+    say("flagged", unsaid ? found.unsaid : whole(step.flagged),
       `of ${whole(found.clips)}; strangers: about ${few(Math.round(found.clips * (1 - step.percentile / 100)))}`);
-    say("rate", unsaid ? "not said" : hundredths(step.rate[0]), between(step.rate, hundredths));
-    say("excess", unsaid ? "not said" : points(step.excess[0]), between(step.excess, points));
-    say("p", unsaid ? "not said" : step.p < 0.001 ? "below 0.001" : step.p.toFixed(3));
+    say("rate", unsaid ? found.unsaid : hundredths(step.rate[0]), between(step.rate, hundredths));
+    say("excess", unsaid ? found.unsaid : points(step.excess[0]), between(step.excess, points));
+    say("p", unsaid ? found.unsaid : step.p < 0.001 ? "below 0.001" : step.p.toFixed(3));
     ladder(step);
     moveLine(step.tau);
     threshold.set(step.tau);
