@@ -19,6 +19,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from mnemoscope.audit.privacy import privacy
 from mnemoscope.core.types import Verdict
 from mnemoscope.release.decisions import read_decisions
+from mnemoscope.report.material import Material
 from mnemoscope.report.page import write_report
 from tests.report import full
 from tests.report.browser.conftest import opened, size
@@ -461,31 +462,60 @@ def test_the_list_of_a_map_leads_to_the_pairs(browser: Chrome, full_page: Path) 
     assert by_id(browser, "pair-8").is_displayed()
 
 
-def test_flagged_points_lie_on_all_others(browser: Chrome, tmp_path: Path) -> None:
-    """All clips at one place: what is seen there is the flagged clip, not the training clips drawn after it."""
-    made = material()
+def alone(clip_id: str, **changed: Any) -> Material:
+    """A train clip at the map's lower left, all others at its upper right."""
+    made = material(**changed)
     assert made.places is not None
-    opened(
-        browser,
-        write_report(
-            material(places=made.places.assign(x=[0.0, *[1.0] * (len(made.places) - 1)], y=1.0)), out=tmp_path
-        ),
-    )
-    browser.execute_script("document.getElementById('colour').value = 'flagged'")
-    browser.execute_script("document.getElementById('colour').dispatchEvent(new Event('change'))")
-    colour = browser.execute_async_script(
-        """const done = arguments[0], canvas = document.getElementById("points");
+    apart = (made.places["clip_id"] != clip_id).astype(float)
+    return replace(made, places=made.places.assign(x=apart, y=apart))
+
+
+def drawn_at(browser: Chrome, x: float, y: float, *, colour: str) -> np.ndarray:
+    """The 9 by 9 pixels of the whole map around a place in [0, 1], RGBA."""
+    patch = browser.execute_async_script(
+        """const [x, y, colour, done] = arguments, canvas = document.getElementById("points");
         canvas.scrollIntoView();
+        document.getElementById("colour").value = colour;
+        document.getElementById("colour").dispatchEvent(new Event("change"));
         document.getElementById("whole").click();
         requestAnimationFrame(() => {
           const copy = document.createElement("canvas"), pen = copy.getContext("2d");
           copy.width = canvas.width; copy.height = canvas.height;
           pen.drawImage(canvas, 0, 0);
-          const x = (0.95 * canvas.height / canvas.width + 1) / 2 * canvas.width, y = 1.95 / 2 * canvas.height;
-          done([...pen.getImageData(Math.round(x), Math.round(y), 1, 1).data]);
-        });"""
+          const px = ((x - 0.5) * 1.9 * canvas.height / canvas.width + 1) / 2 * canvas.width;
+          const py = (1 - (y - 0.5) * 1.9) / 2 * canvas.height;
+          done([...pen.getImageData(Math.floor(px) - 4, Math.floor(py) - 4, 9, 9).data]);
+        });""",
+        x,
+        y,
+        colour,
     )
-    assert colour == [213, 94, 0, 255]
+    return np.array(patch).reshape(9, 9, 4)
+
+
+def test_flagged_points_lie_on_all_others(browser: Chrome, tmp_path: Path) -> None:
+    """All clips at one place: what is seen and named there is the flagged clip, not those drawn after it."""
+    opened(browser, write_report(alone("t0000"), out=tmp_path))
+    assert drawn_at(browser, 1.0, 1.0, colour="flagged")[4, 4].tolist() == [213, 94, 0, 255]
+    hover(browser, 0, part="synthetic", clip_id=HOSTILE)
+    assert "synthetic" in by_id(browser, "tip").text
+    assert "above the threshold" in by_id(browser, "tip").text
+    size(browser, 700, 800)
+    until(browser, "document.getElementById('tip').hidden")
+    assert not by_id(browser, "tip").is_displayed()
+
+
+@pytest.mark.parametrize(("clip_id", "hollow"), [("t0000", False), ("t7464", True)])
+def test_a_train_clip_that_was_not_learned_is_hollow(
+    browser: Chrome, tmp_path: Path, clip_id: str, hollow: bool
+) -> None:
+    made = alone(clip_id)
+    assert hollow != (clip_id in set(made.samples["nearest_clip_id"]))
+    opened(browser, write_report(made, out=tmp_path))
+    seen = drawn_at(browser, 0.0, 0.0, colour="learned")[..., 3] > 0
+    assert seen.sum() > 20
+    assert seen[4, 4] != hollow
+    assert all(text in by_id(browser, "legend").text for text in ("■ learned train clip", "□ other train clip"))
 
 
 def round_to_cell(values: pd.Series) -> pd.Series:
@@ -538,12 +568,19 @@ def test_every_control_has_a_name_and_text_has_contrast(browser: Chrome, full_pa
           && !e.getAttribute("alt")).map((e) => e.outerHTML.slice(0, 80))"""
     )
     assert unnamed == []
-    weak = browser.execute_script(CONTRAST)
-    assert weak == []
+    for scheme in ("learned", "flagged", "ef"):
+        browser.execute_script(
+            """const e = document.getElementById("colour");
+            e.value = arguments[0];
+            e.dispatchEvent(new Event("change"));""",
+            scheme,
+        )
+        assert browser.execute_script(CONTRAST) == []
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-# WCAG 2.2 1.4.3: each element with text of its own, against the first ground behind it that is not see-through.
+# WCAG 2.2 1.4.3 (of the map's legend 1.4.11): each element with text of its own, against the first ground behind it
+# that is not see-through.
 CONTRAST = """
 const parse = (text) => text.match(/[\\d.]+/g).map(Number);
 const linear = (c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4);
@@ -553,9 +590,10 @@ const ground = (e) => { for (; e; e = e.parentElement) { const c = parse(getComp
 const weak = [];
 for (const e of document.querySelectorAll("body *")) {
   const own = [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-  if (!own || e.closest("script, svg, #legend") || !e.getClientRects().length) continue;
+  if (!own || e.closest("script, svg") || !e.getClientRects().length) continue;
   const [a, b] = [light(parse(getComputedStyle(e).color)), light(ground(e))].sort((p, q) => q - p);
-  const ratio = (a + 0.05) / (b + 0.05), big = parseFloat(getComputedStyle(e).fontSize) >= 24;
+  const ratio = (a + 0.05) / (b + 0.05), sign = e.matches("#legend span span");
+  const big = sign || parseFloat(getComputedStyle(e).fontSize) >= 24;
   if (ratio < (big ? 3 : 4.5)) weak.push([e.tagName, e.textContent.trim().slice(0, 40), ratio]);
 }
 return weak;

@@ -14,9 +14,10 @@
   const shown = [true, true, true];
   const view = { x: 0.5, y: 0.5, scale: 1 }; // the map's centre in [0, 1], and how far it is enlarged
 
-  // Okabe and Ito's colours, which the colour-blind can tell apart; lightness differs too.
-  const PALETTE = [[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167], [86, 180, 233], [213, 94, 0], [240, 228, 66], [128, 128, 128]];
-  const [BLUE, ORANGE, , , SKY, RED, , GRAY] = PALETTE;
+  // After Okabe and Ito, for the colour-blind, as dark as shows at 3:1 on both grounds; every second group is hollow too.
+  const PALETTE = [[0, 114, 178], [190, 125, 0], [0, 158, 115], [196, 108, 158], [213, 94, 0], [30, 150, 205], [150, 142, 0], [128, 128, 128]];
+  const hollow = (group) => group % 2;
+  const [BLUE, ORANGE, , , RED, SKY, , GRAY] = PALETTE;
   const schemes = {
     learned: { groups: ["learned train clip", "other train clip", "synthetic, counts", "synthetic, does not count", "holdout"],
       colours: [BLUE, SKY, ORANGE, GRAY, PALETTE[2]], code: (i) => (part[i] === 1 ? 4 : (part[i] ? 2 : 0) + (state[i] ? 0 : 1)) },
@@ -30,23 +31,26 @@
     const compile = (kind, text) => { const made = gl.createShader(kind); gl.shaderSource(made, text); gl.compileShader(made); return made; };
     const made = gl.createProgram();
     gl.attachShader(made, compile(gl.VERTEX_SHADER, `
-      attribute vec2 place; attribute vec3 colour; attribute float set, score;
+      attribute vec2 place; attribute vec4 colour; attribute float set, score;
       uniform vec2 centre, scale; uniform vec3 shown; uniform float size, tau;
-      varying vec3 ink; varying float shape, rim;
+      varying vec3 ink; varying float shape, rim, hole;
       void main() {
         float visible = set < 0.5 ? shown.x : set < 1.5 ? shown.y : shown.z;
         float flagged = set > 1.5 && score > tau ? 1.0 : 0.0; // these lie on all others
         gl_Position = visible > 0.5 ? vec4((place - centre) * scale, -flagged, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
         gl_PointSize = flagged > 0.5 ? max(8.0, size * 1.6) : size * (set < 1.5 ? 1.3 : 1.0);
-        ink = colour; shape = set; rim = flagged;
+        ink = colour.rgb; shape = set; rim = flagged;
+        hole = gl_PointSize < 5.0 ? 0.0 : colour.a; // in smaller ones it would not be seen
       }`));
     gl.attachShader(made, compile(gl.FRAGMENT_SHADER, `
-      precision mediump float; varying vec3 ink; varying float shape, rim; uniform vec3 edge;
+      precision mediump float; varying vec3 ink; varying float shape, rim, hole; uniform vec3 edge;
       void main() {
         vec2 p = gl_PointCoord * 2.0 - 1.0;
         if (shape > 1.5 && dot(p, p) > 1.0) discard;
         if (shape > 0.5 && shape < 1.5 && p.y < 2.0 * abs(p.x) - 1.0) discard;
         if (rim > 0.5) { gl_FragColor = vec4(dot(p, p) > 0.5 ? edge : ink, 1.0); return; }
+        float within = shape > 1.5 ? dot(p, p) / 0.3 : shape > 0.5 ? max(2.0 * abs(p.x) - p.y + 0.8, p.y + 0.4) : 2.0 * max(abs(p.x), abs(p.y));
+        if (hole > 0.5 && within < 1.0) discard;
         float solid = shape > 1.5 ? 0.75 : 0.95;
         gl_FragColor = vec4(ink * solid, solid); // premultiplied, as the page blends it
       }`));
@@ -66,12 +70,12 @@
   // Synthetic points are the many: they come first, and the real ones lie on them.
   const order = new Uint32Array(n);
   for (let i = 0, real = found.sets[0] + found.sets[1]; i < n; i++) order[i] = (i + real) % n;
-  const pair = new Uint16Array(2 * n), sets = new Uint8Array(n), scores = new Float32Array(n), inks = new Uint8Array(3 * n);
+  const pair = new Uint16Array(2 * n), sets = new Uint8Array(n), scores = new Float32Array(n), inks = new Uint8Array(4 * n);
   order.forEach((i, k) => { pair[2 * k] = x[i]; pair[2 * k + 1] = y[i]; sets[k] = part[i]; scores[k] = part[i] ? score[i] : 0; });
   attribute("place", pair, 2, gl.UNSIGNED_SHORT, true);
   attribute("set", sets, 1, gl.UNSIGNED_BYTE, false);
   attribute("score", scores, 1, gl.FLOAT, false);
-  const colours = attribute("colour", inks, 3, gl.UNSIGNED_BYTE, true);
+  const colours = attribute("colour", inks, 4, gl.UNSIGNED_BYTE, true);
   gl.enable(gl.BLEND);
   gl.enable(gl.DEPTH_TEST);
   gl.depthFunc(gl.LEQUAL);
@@ -82,13 +86,14 @@
     order.forEach((i, k) => {
       const group = scheme.code(i);
       count[group][part[i]] += 1;
-      inks.set(scheme.colours[group], 3 * k);
+      inks.set(scheme.colours[group], 4 * k);
+      inks[4 * k + 3] = hollow(group) * 255;
     });
     gl.bindBuffer(gl.ARRAY_BUFFER, colours);
     gl.bufferData(gl.ARRAY_BUFFER, inks, gl.STATIC_DRAW);
     byId("legend").replaceChildren(...scheme.groups.map((text, k) => {
       const one = document.createElement("span"), dot = document.createElement("span");
-      dot.textContent = "■ ";
+      dot.textContent = hollow(k) ? "□ " : "■ ";
       dot.style.color = `rgb(${scheme.colours[k]})`;
       const told = SETS.map((set, j) => [count[k][j], set]).filter(([number]) => number);
       one.append(dot, `${text}: ${told.map(([number, set]) => (set === text ? whole(number) : `${whole(number)} ${set}`)).join(", ") || 0}`);
@@ -150,7 +155,9 @@
     for (let row = cell(y0); row <= cell(y1); row++)
       for (let column = cell(x0); column <= cell(x1); column++)
         for (let k = starts[row * CELLS + column]; k < starts[row * CELLS + column + 1]; k++) {
-          const i = members[k], [qx, qy] = toScreen(i), far = (qx - px) ** 2 + (qy - py) ** 2;
+          const i = members[k], [qx, qy] = toScreen(i), off = (qx - px) ** 2 + (qy - py) ** 2;
+          // A flagged clip lies on the others wherever its disc is, of at least 4 pixels.
+          const far = part[i] === 2 && score[i] > threshold.tau && off < 16 ? off - 16 : off;
           if (shown[part[i]] && far < least) { least = far; best = i; }
         }
     return best;
@@ -290,7 +297,7 @@
     label.append(box, ` ${SHAPES[k]} ${name} (${whole(found.sets[k])}) `);
     return label;
   }));
-  new ResizeObserver(ask).observe(canvas);
+  new ResizeObserver(() => { tip.hidden = true; trace([]); ask(); }).observe(canvas);
   threshold.watchers.push(() => { if (byId("colour").value === "flagged") paint(); else ask(); });
   // Paper gets the map as it stands now, in ink: a copy, because what WebGL drew is gone by then.
   window.addEventListener("beforeprint", () => {
