@@ -70,6 +70,8 @@ def test_a_redacted_page_tells_no_step_by_which_a_single_clip_could_be_placed(ma
     for counts in (above, [row["flagged"] for row in found["steps"]]):
         assert min(counts) >= 5
         assert all(a == b or a - b >= 5 for a, b in pairwise(counts))
+    own = found["steps"].pop(found["own"])
+    assert own["tau"] == round(whole["steps"][whole["own"]]["tau"], 3)  # as it stands in figure and table
     assert all(row["tau"] == round(row["tau"], 2) for row in found["steps"])
 
 

@@ -2,10 +2,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mnemoscope.audit.intervals import wilson
 from mnemoscope.core.types import CopyingTest, Estimate, Evidence, SetSize, Subgroup, TopHit, Verdict
+from mnemoscope.report.figures import shares_pct
 from mnemoscope.report.material import Material
 from mnemoscope.report.page import write_report
 from mnemoscope.report.redact import redacted
@@ -151,10 +155,23 @@ def test_what_gives_a_count_under_five_away_is_not_said(made: Material, tmp_path
         assert said in text
 
 
-def test_a_lone_clip_makes_no_bar(made: Material) -> None:
-    from mnemoscope.report.figures import shares_pct
+def test_a_lone_clip_makes_no_bar_and_is_not_lost() -> None:
+    values = np.array([*np.linspace(0.05, 0.95, 20), 1.5, 2.5, 2.6, 2.7, 2.8, 2.9, 5.5, 5.6, 5.7, 7.5, 8.5, 8.6])
+    shown = shares_pct(values, np.arange(10.0), fewest=5) * len(values) / 100
+    # 20 | 1 + 5 | nothing | 3 + 0 + 1 + 2 of which no part has five
+    assert shown == pytest.approx([20, 3, 3, 0, 0, 1.5, 1.5, 1.5, 1.5])
+    assert not shares_pct(values[-4:], np.arange(10.0), fewest=5).any()
 
-    values, edges = full.holdout()["p_max"].to_numpy(), full.np.linspace(3, 7, 30)
-    shown = shares_pct(values, edges, fewest=5) * len(values) / 100
-    assert not [count for count in shown if 0 < round(count) < 5]
-    assert any(count >= 5 for count in shown)
+
+@given(st.lists(st.integers(0, 9), min_size=1), st.integers(1, 7))
+def test_every_bar_is_of_as_many_clips_as_are_asked(counts: list[int], fewest: int) -> None:
+    values = np.repeat(np.arange(len(counts)) + 0.5, counts)
+    shown = shares_pct(values, np.arange(len(counts) + 1.0), fewest=fewest) * len(values) / 100
+    if len(values) < fewest:
+        assert not shown.any()
+        return
+    assert shown.sum() == pytest.approx(len(values))
+    bars = np.split(np.arange(len(counts)), np.flatnonzero(np.diff(shown)) + 1)
+    for bar in bars:
+        assert shown[bar].sum() == pytest.approx(sum(counts[i] for i in bar))
+        assert shown[bar].sum() == 0 or shown[bar].sum() > fewest - 0.5

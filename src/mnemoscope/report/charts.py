@@ -31,7 +31,7 @@ def histogram(
 ) -> Chart | None:
     """Similarity of the nearest training clip, synthetic beside holdout; None without clips.
 
-    Bars of fewer than ``fewest`` clips are left out.
+    Bars of fewer than ``fewest`` clips are joined with their neighbours.
     """
     if samples.empty and holdout.empty:
         return None

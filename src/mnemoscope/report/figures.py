@@ -44,7 +44,7 @@ def similarity_histogram(
         p_max_holdout: best logit of each holdout clip, shape (N,); values that are not finite are left out.
         p_max_synthetic: best logit of each synthetic clip, shape (N,); likewise.
         tau: threshold in logits, or None when there is none.
-        fewest: bars of fewer clips are left out.
+        fewest: neighbouring bars are joined until each has as many clips.
     """
     holdout, synthetic = _finite(p_max_holdout), _finite(p_max_synthetic)
     sets = (
@@ -191,9 +191,19 @@ def lag_curves(found: Consistency) -> Figure:
 
 
 def shares_pct(values: NDArray[np.float64], edges: NDArray[np.float64], *, fewest: int = 1) -> NDArray[np.float64]:
-    """Share of ``values`` in each bin, in percent of all of them; bins of fewer than ``fewest`` count as empty."""
+    """Share of ``values`` in each bin, in percent of all of them.
+
+    Bins share evenly with those to their right until they have ``fewest``, what is left at the end with those to its
+    left; if all have fewer, none is shown.
+    """
     counts, _ = np.histogram(values, bins=edges)
-    return 100.0 * np.where(counts < fewest, 0, counts) / values.size
+    shared, begin = counts.astype(np.float64), 0
+    for end in range(1, len(counts) + 1):
+        if 0 < counts[begin:end].sum() < fewest or 0 < counts[end:].sum() < fewest:
+            continue
+        shared[begin:end] = counts[begin:end].mean()
+        begin = end
+    return 100.0 * shared / values.size if counts.sum() >= fewest else np.zeros(len(counts))
 
 
 def steps(ranked: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

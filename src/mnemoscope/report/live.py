@@ -41,7 +41,9 @@ def percentiles(material: Material) -> dict[str, Any] | None:
     if material.redacted:
         kept = _of_many(rows, holdout, number)
         number = kept.index(number)
-        rows = [rows[i] | {"tau": round(rows[i]["tau"], 2)} for i in kept]
+        # The audit's own tau is as the report tells it; the others place no clip that closely.
+        digits = [3 if step == number else 2 for step in range(len(kept))]
+        rows = [rows[i] | {"tau": round(rows[i]["tau"], n)} for i, n in zip(kept, digits, strict=True)]
         rows = [row | _UNSAID if gives_away(row["flagged"], len(synthetic)) else row for row in rows]
     return {"own": number, "rungs": list(ladder), "clips": len(synthetic), "steps": rows} | (
         {"fewest": FEWEST, "unsaid": UNSAID} if material.redacted else {}
