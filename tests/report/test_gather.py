@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from mnemoscope.audit.run.results import AUDIT, HOLDOUT, PATIENTS, SAMPLES, Finished
 from mnemoscope.core.files import write_json
 from mnemoscope.data.transform import FrameTransform
-from mnemoscope.report.gather import MOST_FRAMES, SHOWN_FPS, gather, in_step
+from mnemoscope.report.gather import MOST_FRAMES, SHOWN_FPS, gather, in_step, over_the_map
 from tests.report import full
 
 FPS = st.floats(5.0, 120.0)
@@ -64,3 +65,21 @@ def test_exact_copies_come_first_with_the_clip_that_they_are(tmp_path: Path) -> 
     made = gather(tmp_path, finished, {}, FrameTransform(), most_pairs=4)
     assert [pair.clip_id for pair in made.pairs] == [ranked[7], ranked[-1], *ranked[:2]]
     assert [pair.copy_of for pair in made.pairs] == ["t1", "h1", "", ""]
+
+
+def test_pictures_lie_all_over_the_map_however_few_or_many_clips_there_are() -> None:
+    rng = np.random.default_rng(0)
+    places = pd.DataFrame(
+        {
+            "clip_id": [f"c{i}" for i in range(20_000)],
+            "set": rng.choice(["train", "holdout", "synthetic"], 20_000, p=[0.1, 0.02, 0.88]),
+            "x": rng.normal(size=20_000),
+            "y": rng.normal(size=20_000),
+        }
+    )
+    order = list(over_the_map(places))
+    assert sorted(order) == sorted(zip(places["set"], places["clip_id"], strict=True))
+    begun = places.set_index(["set", "clip_id"]).loc[order[:400]]
+    assert begun.groupby("set").size().min() > 50
+    quarters = begun.groupby([begun["x"] > 0, begun["y"] > 0]).size()
+    assert (quarters > 60).all()

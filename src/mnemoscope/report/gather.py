@@ -15,6 +15,7 @@ from mnemoscope.audit.run.sources import FINGERPRINTS
 from mnemoscope.audit.subgroups import strata
 from mnemoscope.core.errors import CorruptFile
 from mnemoscope.core.files import read_json
+from mnemoscope.core.rng import generator
 from mnemoscope.data.clips import LATENT_SUFFIXES
 from mnemoscope.data.transform import FrameTransform
 from mnemoscope.data.video import read_clip
@@ -287,10 +288,10 @@ def _alone(part: str, clip_id: str, videos: _Videos, *, side_px: int, most: int)
 
 
 def _thumbnails(material: Material, pairs: list[Pair], videos: _Videos) -> dict[tuple[str, str], str]:
-    """Small pictures for the map: of the pairs first, then of clips all over it."""
+    """Small pictures for the map: of the pairs first, then of clips all over it, as many as the page has room for."""
     if material.places is None:
         return {}
-    wanted = list(dict.fromkeys([*_of_pairs(pairs), *_over_the_map(material.places)]))
+    wanted = list(dict.fromkeys([*_of_pairs(pairs), *over_the_map(material.places)]))
     kept = [(part, clip_id) for part, clip_id in wanted if videos.has(part, clip_id)][:MOST_THUMBNAILS]
     return {key: _alone(*key, videos, side_px=THUMBNAIL_PX, most=THUMBNAIL_FRAMES) for key in kept}
 
@@ -301,10 +302,14 @@ def _of_pairs(pairs: list[Pair]) -> Iterator[tuple[str, str]]:
         yield "train", pair.train_clip_id
 
 
-def _over_the_map(places: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """One clip of each set in each of so many cells of the map that there are pictures everywhere."""
+def over_the_map(places: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """All clips of the map as (set, clip_id), in an order of which any beginning lies all over it, in every set.
+
+    Args:
+        places: columns clip_id, set, x, y.
+    """
     side = max(1, int(np.sqrt(MOST_THUMBNAILS / 2)))
-    cell = [(places[axis].rank(pct=True) * side).astype(int) for axis in ("x", "y")]
-    first = places.assign(column=cell[0], row=cell[1]).drop_duplicates(["set", "column", "row"])
-    shuffled = first.sort_values(["row", "column", "set"]).iloc[:: max(1, len(first) // MOST_THUMBNAILS)]
-    yield from zip(shuffled["set"].astype(str), shuffled["clip_id"].astype(str), strict=True)
+    column, row = ((places[axis].rank(pct=True) * side).astype(int) for axis in ("x", "y"))
+    turn = places.groupby([places["set"], column, row]).cumcount()
+    order = np.lexsort((generator(0, "thumbnails").permutation(len(places)), turn))
+    yield from zip(places["set"].astype(str).iloc[order], places["clip_id"].astype(str).iloc[order], strict=True)
