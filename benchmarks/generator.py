@@ -35,7 +35,7 @@ from mnemoscope.core.progress import unwatched
 from mnemoscope.core.rng import generator
 from mnemoscope.latents.features import strided_frames
 from mnemoscope.latents.store import LatentStore
-from mnemoscope.models.generator import BUNDLED, BUNDLED_FOLDER, RECORD_FILE
+from mnemoscope.models.generator import BUNDLED, BUNDLED_FOLDER, EF_TOLD, RECORD_FILE
 from mnemoscope.models.lidm import load_lidm
 from mnemoscope.models.lvdm import load_lvdm
 from mnemoscope.models.phantom_ef import SLOWEST_BEAT_S, measure_ef
@@ -57,7 +57,7 @@ LAST = {
 }  # cohort and recipe of the last training
 STEPS = 8
 EF_LENGTHS = {16: 60, 64: 32, 128: 16}
-GUIDANCES = (1.0, 1.5, 2.0)  # beyond, what corrects clips of one window no longer corrects longer and shorter ones
+GUIDANCES = (1.0, 1.5, 2.0, 3.0)
 CHOOSING = {24: 48, 64: 24}
 COMPARED = 20
 TIMED = 1
@@ -186,18 +186,31 @@ def labels_at(bench: Bench, n_frames: int, count: int, how: VideoSampling) -> Fi
 def labels_of_guidance(bench: Bench) -> Figures:
     """EF shown by short and long clips, by the EF told and its weight; these clips are measured in no other place.
 
-    The best weight leaves the smallest scatter in the EF told, once slope and offset are taken out.
+    The best weight leaves the smallest error once the response to the EF told, a cubic, is taken out.
     """
     ef, found = np.concatenate([uniform_ef(count) for count in CHOOSING.values()]), []
     for guidance in GUIDANCES:
-        measured = []
-        for n_frames, count in CHOOSING.items():
-            how = VideoSampling(n_frames=n_frames, steps=STEPS, guidance=guidance)
-            measured.append(bench.measured_ef(bench.clips(uniform_ef(count), how, prefix=f"CHOOSING{n_frames}-")))
-        labels = of_labels(ef, np.concatenate(measured))
-        rest = np.array(labels["measured"]) - labels["offset"] - labels["slope"] * ef
-        found.append(labels | {"guidance": guidance, "scatter": float(rest.std()) / labels["slope"]})
+        labels = bench.kept(f"guidance-{guidance:g}", partial(labels_of, bench, guidance))
+        shown = response(ef, np.array(labels["measured"]))
+        error = np.interp(labels["measured"], shown, EF_TOLD) - ef
+        found.append(labels | {"guidance": guidance, "shown": shown.tolist(), "scatter": float(error.std())})
     return {"rows": found, "chosen": min(found, key=lambda row: row["scatter"])}
+
+
+def labels_of(bench: Bench, guidance: float) -> Figures:
+    """Labels of the clips that guidance is chosen on, the model being told what is asked for."""
+    measured = []
+    for n_frames, count in CHOOSING.items():
+        how = VideoSampling(n_frames=n_frames, steps=STEPS, guidance=guidance)
+        measured.append(bench.measured_ef(bench.clips(uniform_ef(count), how, prefix=f"CHOOSING{n_frames}-")))
+    return of_labels(np.concatenate([uniform_ef(count) for count in CHOOSING.values()]), np.concatenate(measured))
+
+
+def response(told: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """EF that clips show at ``EF_TOLD``: a cubic of the EF told, made to rise."""
+    curve = np.polynomial.Polynomial.fit(told, shown, 3)(np.clip(EF_TOLD, told.min(), told.max()))
+    beyond = (np.ptp(shown) / np.ptp(told)) * (EF_TOLD - np.clip(EF_TOLD, told.min(), told.max()))
+    return np.maximum.accumulate(curve + beyond) + 1e-3 * np.arange(len(EF_TOLD))
 
 
 def real_labels(bench: Bench) -> Figures:
@@ -314,9 +327,9 @@ def bundle(out: Path) -> None:
             shutil.copy(made / "training" / "log.csv", folder / "log.csv")
             shutil.copy(RECIPES / recipe, folder / "training.yaml")
     bench = Bench(out)
-    chosen = bench.kept("guidance", lambda: labels_of_guidance(bench))["chosen"]
+    chosen = labels_of_guidance(bench)["chosen"]
     record = BUNDLED_FOLDER / "lvdm" / RECORD_FILE
-    shown = [chosen["slope"], chosen["offset"]]
+    shown = [round(value, 2) for value in chosen["shown"]]
     write_json(record, read_json(record) | {"guidance": chosen["guidance"], "ef_shown": shown})
 
 
@@ -420,12 +433,9 @@ python -m benchmarks.generator --out runs/even --bundle"""
 
 def page(bench: Bench) -> str:
     """The page, from what was measured."""
-    chosen = bench.kept("guidance", lambda: labels_of_guidance(bench))
+    chosen = labels_of_guidance(bench)
     how = VideoSampling(steps=STEPS, guidance=bench.guidance)
-    labels = {
-        n: bench.kept(f"labels-{n}", partial(labels_at, bench, n, count, how))
-        for n, count in EF_LENGTHS.items()
-    }
+    labels = {n: bench.kept(f"labels-{n}", partial(labels_at, bench, n, count, how)) for n, count in EF_LENGTHS.items()}
     reader = bench.kept("reader", lambda: real_labels(bench))
     audit = bench.audit()
     consistency = audit["consistency"]
@@ -525,8 +535,8 @@ Fréchet distance of {images["n"]} frames to as many holdout frames (four a clip
 EF that clips show ({
         " and ".join(f"{count} of {n_frames} frames" for n_frames, count in CHOOSING.items())
     }, measured in no other place), by the EF that the model is told and its weight. Scatter
-is what is left of it once slope and offset are taken out, in points of the EF told. The smallest is the bundled model's
-default ({bench.guidance:g}), and sampling tells the model the EF that will show what was asked for.
+is what is left of it once that response, a cubic, is taken out, in points of the EF told. The smallest is the bundled
+model's default ({bench.guidance:g}), and sampling tells the model the EF that will show what was asked for.
 
 {
         table(

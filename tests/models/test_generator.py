@@ -184,10 +184,10 @@ def test_saving_draws_nothing(tmp_path: Path) -> None:
 
 @given(ef=st.floats(0, 100), slope=st.floats(0.2, 3), offset=st.floats(-60, 60))
 def test_the_ef_told_shows_the_ef_asked_for_or_the_nearest_there_is(ef: float, slope: float, offset: float) -> None:
-    record = replace(tiny_record("lvdm"), ef_shown=(slope, offset))
+    record = replace(tiny_record("lvdm"), ef_shown=tuple(slope * told + offset for told in range(5, 100, 10)))
     told = float(record.ef_to_tell(np.array([ef]))[0])
     shown = slope * told + offset
-    nearest = min(max(ef, offset), slope * 100 + offset)
-    assert 0 <= told <= 100
+    nearest = min(max(ef, slope * 5 + offset), slope * 95 + offset)
+    assert 5 <= told <= 95
     assert shown == pytest.approx(nearest, abs=1e-6)
     assert tiny_record("lvdm").ef_to_tell(np.array([ef]))[0] == ef

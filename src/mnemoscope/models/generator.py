@@ -25,6 +25,9 @@ _WEIGHTS = "diffusion_pytorch_model.safetensors"
 UNFIT = (KeyError, OSError, RuntimeError, TypeError, ValueError, SafetensorError)
 
 
+EF_TOLD = np.arange(5.0, 100.0, 10.0)
+
+
 @dataclass(frozen=True)
 class GeneratorRecord:
     """What a generator was trained on; sampling follows it, and a store that differs is refused.
@@ -43,8 +46,8 @@ class GeneratorRecord:
             are.
         ef_quantiles: EF of the train clips at 0, 5, … 100 %, in percent; () for images.
         guidance: weight of the EF that sampling uses where none is asked for; 1 is the model itself.
-        ef_shown: (slope, offset) of the EF that videos of this guidance show, by the EF the model is told; sampling
-            tells it the EF that will show what was asked for. (1, 0) tells it what was asked for.
+        ef_shown: EF that videos of this guidance show when the model is told 5, 15, … 95 %, in percent and rising;
+            sampling tells it the EF that will show what was asked for. () tells it what was asked for.
     """
 
     kind: Kind
@@ -59,7 +62,7 @@ class GeneratorRecord:
     motion_std: float | None = None
     ef_quantiles: tuple[float, ...] = ()
     guidance: float = 1.0
-    ef_shown: tuple[float, float] = (1.0, 0.0)
+    ef_shown: tuple[float, ...] = ()
 
     def require_store(self, store: LatentStore, *, what: str) -> None:
         """Refuses latents that the network cannot read.
@@ -87,9 +90,8 @@ class GeneratorRecord:
                 )
 
     def ef_to_tell(self, ef: np.ndarray) -> np.ndarray:
-        """The EF to tell the model so that its videos show ``ef``, both in percent, within 0–100."""
-        slope, offset = self.ef_shown
-        return np.clip((ef - offset) / slope, 0, 100)
+        """The EF to tell the model so that its videos show ``ef``, both in percent."""
+        return np.interp(ef, self.ef_shown, EF_TOLD) if self.ef_shown else ef
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``generator.json``."""
@@ -103,6 +105,9 @@ class GeneratorRecord:
         }
         if fields.pop("format") != _FORMAT:
             raise ValueError(f"format {values['format']!r}, not {_FORMAT!r}")
+        shown = fields.get("ef_shown", ())
+        if shown and (len(shown) != len(EF_TOLD) or np.any(np.diff(shown) <= 0)):
+            raise ValueError(f"ef_shown {shown}, not {len(EF_TOLD)} rising values")
         return cls(**fields | {"scaling": Scaling.from_json(values["scaling"])})
 
 
