@@ -53,12 +53,25 @@ def verdict(**changes: object) -> Verdict:
     return decide(**said, not_tested=["labels"])
 
 
-def test_silence_of_an_instrument_that_hears_is_a_pass() -> None:
-    found = verdict()
+@pytest.mark.parametrize(
+    ("excess", "said"),
+    [
+        (Estimate(-0.01, -0.04, 0.06), "no more than real clips of other patients would be (p = 0.4, limit 0.01)"),
+        (
+            Estimate(0.01, -0.04, 0.06),
+            "not clearly more than real clips of other patients would be (p = 0.4, limit 0.01)",
+        ),
+        (
+            Estimate(0.077, 0.014, 0.16),
+            "not clearly more than real clips of other patients would be, yet the interval of the excess lies above 0: "
+            "look at them (p = 0.4, limit 0.01, +7.7% [+1.4%, +16.0%] beyond what innocents show)",
+        ),
+    ],
+)
+def test_silence_of_an_instrument_that_hears_is_a_pass(excess: Estimate, said: str) -> None:
+    found = verdict(privacy=replace(QUIET, excess_rate=excess))
     assert found.status == "pass"
-    assert found.reasons == [
-        "3 synthetic clips (6.0%) are flagged, no more than real clips of other patients would be (p = 0.4, limit 0.01)"
-    ]
+    assert found.reasons == [f"3 synthetic clips (6.0%) are flagged, {said}"]
     assert found.not_tested == ["labels"]
 
 

@@ -3,7 +3,18 @@
 import math
 from dataclasses import dataclass
 
-from mnemoscope.core.types import AuditResult, Power, Privacy, RungPower, SetSize, Status, Verdict, Verification, rungs
+from mnemoscope.core.types import (
+    AuditResult,
+    Estimate,
+    Power,
+    Privacy,
+    RungPower,
+    SetSize,
+    Status,
+    Verdict,
+    Verification,
+    rungs,
+)
 
 
 @dataclass(frozen=True)
@@ -81,20 +92,26 @@ def _copies(exact_copies: int) -> list[str]:
 def _leaks(privacy: Privacy, limits: Limits) -> list[str]:
     if privacy.p_value > limits.fail_p or privacy.excess_rate.value <= 0:
         return []
-    excess = privacy.excess_rate
     return [
         f"{privacy.flagged} synthetic clips ({privacy.flag_rate.value:.1%}) are more similar to a train clip than "
-        f"{privacy.percentile:g} % of real clips of other patients are; {excess.value:+.1%} "
-        f"[{excess.low:+.1%}, {excess.high:+.1%}] beyond what innocents show (p = {privacy.p_value:.2g}, "
-        f"limit {limits.fail_p:g})"
+        f"{privacy.percentile:g} % of real clips of other patients are; {_beyond(privacy.excess_rate)} "
+        f"(p = {privacy.p_value:.2g}, limit {limits.fail_p:g})"
     ]
 
 
 def _silence(privacy: Privacy, limits: Limits) -> str:
+    excess = privacy.excess_rate
+    more = "not clearly more" if excess.value > 0 else "no more"
+    hint = ", yet the interval of the excess lies above 0: look at them" if excess.low > 0 else ""
     return (
-        f"{privacy.flagged} synthetic clips ({privacy.flag_rate.value:.1%}) are flagged, no more than real clips of "
-        f"other patients would be (p = {privacy.p_value:.2g}, limit {limits.fail_p:g})"
+        f"{privacy.flagged} synthetic clips ({privacy.flag_rate.value:.1%}) are flagged, {more} than real clips of "
+        f"other patients would be{hint} (p = {privacy.p_value:.2g}, limit {limits.fail_p:g}"
+        f"{', ' + _beyond(excess) if hint else ''})"
     )
+
+
+def _beyond(excess: Estimate) -> str:
+    return f"{excess.value:+.1%} [{excess.low:+.1%}, {excess.high:+.1%}] beyond what innocents show"
 
 
 def _doubts(
