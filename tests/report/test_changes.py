@@ -55,6 +55,11 @@ def test_five_figures_are_told_in_words_and_whether_they_changed() -> None:
     lower = replace(second, privacy=replace(second.privacy, excess_rate=Estimate(0.0, -0.001, 0.001)))
     figures = compared([first, lower], []).figures
     assert [figure.says for figure in figures] == [["lower: better"], *[["no change shown"]] * 4]
+    assert lower.privacy is not None
+    difference = share_difference(lower.privacy.excess_rate, first.privacy.excess_rate)
+    ends = [f"{100 * end:+.1f}".replace("-", "−") for end in (difference.value, difference.low, difference.high)]
+    unit = "\u00a0points"
+    assert figures[0].by == [f"{ends[0]}{unit}, 95\u00a0% interval {ends[1]} to {ends[2]}{unit}"]
     assert figures[0].title == "Clips too close to a real patient"
     assert figures[0].shown[1][0] == "120 of 10,000"
     assert figures[0].shown[1][1].endswith("95\u00a0% interval −0.10 to +0.10\u00a0points")
@@ -70,6 +75,8 @@ def test_what_may_not_be_compared_is_neither_better_nor_worse() -> None:
     by_name = {change.name: change for change in found.changes}
     assert by_name["privacy.flag_rate"].says == ["not comparable"]
     assert by_name["privacy.flag_rate"].differences == [None]
+    assert found.figures[0].by == [""]
+    assert as_rows(dict(zip("ab", both, strict=True)), found)[1] == ["verdict", "fail", "pass", "not comparable"]
     assert by_name["recall.irs"].says == ["no change shown"]
     assert [figure.says for figure in found.figures[:3]] == [
         ["not comparable"],
@@ -107,7 +114,7 @@ def test_each_later_audit_is_held_against_the_first() -> None:
 
 def test_the_table_has_a_row_for_each_number_and_the_verdicts() -> None:
     results = {"a": full.result(), "b": filtered()}
-    rows = as_rows(results, changes(list(results.values())))
+    rows = as_rows(results, compared(list(results.values()), []))
     assert rows[0] == ["", "a", "b", "b against a"]
     assert rows[1] == ["verdict", "fail", "pass", "changed"]
     by_name = {row[0]: row[1:] for row in rows}

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mnemoscope.core.files import write_json
+from mnemoscope.core.types import rungs
 from mnemoscope.report.differences import ASPECTS, PARTS, differences, facts
 from mnemoscope.report.words import NOT_RECORDED
 from tests.report import full
@@ -41,6 +42,34 @@ def test_other_patients_or_another_model_forbid_what_rests_on_them() -> None:
     assert model.forbidden("consistency.jumping", 1)
 
 
+def test_other_numbers_of_clips_forbid_what_grows_or_rests_on_them(tmp_path: Path) -> None:
+    first = full.result()
+    assert first.recall is not None
+    assert first.recall.matched is not None
+    assert first.power is not None
+    few = {name: replace(rung, copies=40) for name, rung in rungs(first.power).items()}
+    matched = replace(first.recall.matched, n=31)
+    second = replace(
+        first,
+        recall=replace(first.recall, matched=matched),
+        power=few,
+        sets=first.sets | {"synthetic": replace(first.sets["synthetic"], clips=31)},
+    )
+    known = []
+    for name, result, probed in (("a", first, 60), ("b", second, 20)):
+        write_json(tmp_path / name / "run.json", {"config": {"probe_clips": probed}})
+        known.append(facts(tmp_path / name, result))
+    found = {part.name: part for part in differences(known) if part.values[0] != part.values[1]}
+    assert found["probe clips"].values == ["60", "20"]
+    assert found["copies planted"].values == ["200", "40"]
+    assert found["clips compared at"].values == ["1277", "31"]
+    forbidden = ("probes.unchanged.shift", "power.gain.tpr", "recall.matched.holdout", "recall.coverage_goodturing")
+    assert [any(part.forbidden(number, 1) for part in found.values()) for number in (*forbidden, "recall.irs")] == [
+        *(True, True, True, True),
+        False,
+    ]
+
+
 def test_every_part_that_is_forbidden_has_a_name_in_words() -> None:
     assert {part for forbids, _ in ASPECTS.values() for part in forbids} == set(PARTS)
 
@@ -55,7 +84,7 @@ def test_what_a_folder_does_not_say_is_not_recorded(tmp_path: Path) -> None:
     found = differences([known, known])
     assert {part.name for part in found} == {
         *("training clips", "holdout clips", "re-identification model"),
-        *("frames compared", "gate percentile"),
+        *("frames compared", "gate percentile", "probe clips"),
     } - ({"frames compared"} if result.gallery else set())
     assert not any(part.forbids for part in found)
     write_json(tmp_path / "run.json", {"seed": 3, "config": {"preset": "paper", "gate_percentile": None}})

@@ -9,7 +9,7 @@ from mnemoscope.audit.run.results import read_result
 from mnemoscope.cli.terminal import answering, show_json
 from mnemoscope.core.errors import InputError
 from mnemoscope.core.types import AuditResult
-from mnemoscope.report.changes import UNCHANGED, Comparison, as_rows, compared, write_changes
+from mnemoscope.report.changes import UNCHANGED, Comparison, Figure, as_rows, compared, write_changes
 from mnemoscope.report.differences import differences, facts
 
 
@@ -62,9 +62,13 @@ def command(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
             click.echo(out)
 
 
+def _told(figure: Figure) -> list[str]:
+    return [f"{says}: {by}" if by else says for says, by in zip(figure.says, figure.by, strict=True)]
+
+
 def _lines(results: dict[str, AuditResult], found: Comparison) -> list[list[str]]:
     """What differs, the verdicts and the five figures, and each other number that changed."""
-    head, verdicts, *rows = as_rows(results, found.changes)
+    head, verdicts, *rows = as_rows(results, found)
     changed = [row for row, change in zip(rows, found.changes, strict=True) if set(change.says) - UNCHANGED]
     return [
         ["what differs", *results, "forbids comparing"],
@@ -72,7 +76,7 @@ def _lines(results: dict[str, AuditResult], found: Comparison) -> list[list[str]
         [],
         head,
         verdicts,
-        *([f.title, *(f"{value}; {said}" for value, said in f.shown), *f.says] for f in found.figures),
+        *([f.title, *(f"{value}; {said}" for value, said in f.shown), *_told(f)] for f in found.figures),
         [],
         [f"{len(changed)} of {len(rows)} numbers changed beyond their intervals"],
         *changed,

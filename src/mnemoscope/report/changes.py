@@ -1,7 +1,7 @@
 """Changes: two or more audits side by side, and whether their intervals say that anything changed."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,15 @@ UNCHANGED = frozenset({"no change shown", "no interval", words.NOT_MEASURED, NOT
 
 
 # The number behind each figure of the first screen; "power.tpr" is that of the rung where fewest copies are noticed.
-_FIVE = ("privacy.excess_rate", "power.tpr", "recall.matched.ratio", "consistency.jumping", "reid.auc")
+_FIVE: dict[str, Callable[[float | None], str]] = {
+    "privacy.excess_rate": words.points,
+    "power.tpr": words.points,
+    "recall.matched.ratio": words.decimal,
+    "consistency.jumping": words.points,
+    "reid.auc": words.decimal,
+}
+# What the verdict rests on.
+_OF_VERDICT = ("reid.", "privacy.", "power.")
 _OF_RUNG = re.compile(r"power\.\w+\.tpr")
 
 
@@ -58,12 +66,14 @@ class Figure:
         good: which direction is.
         shown: of each audit, its value and its interval in words.
         says: of each later audit, as in :class:`Change`.
+        by: of each later audit, the difference and its interval in words; empty where there is none.
     """
 
     title: str
     good: str
     shown: list[tuple[str, str]]
     says: list[str]
+    by: list[str]
 
 
 @dataclass(frozen=True)
@@ -127,10 +137,11 @@ def _figures(
     cards = [first_cards(result, result.sets["synthetic"].clips) for result in results]
     numbers = [{**table, "power.tpr": _weakest(table)} for table in tables]
     figures = []
-    for name, of_all in zip(_FIVE, zip(*cards, strict=True), strict=True):
-        says = _change(name, [table.get(name) for table in numbers], differs).says
+    for (name, said), of_all in zip(_FIVE.items(), zip(*cards, strict=True), strict=True):
+        change = _change(name, [table.get(name) for table in numbers], differs)
+        by = ["" if one is None else f"{said(one.value)}, {words.interval(one, said)}" for one in change.differences]
         shown = [(f"{card.value} {card.of}".strip(), card.interval or card.meaning) for card in of_all]
-        figures.append(Figure(of_all[0].title, of_all[0].good, shown, says))
+        figures.append(Figure(of_all[0].title, of_all[0].good, shown, change.says, by))
     return figures
 
 
@@ -180,13 +191,20 @@ def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield name, float(value)
 
 
-def as_rows(results: Mapping[str, AuditResult], found: Sequence[Change]) -> list[list[str]]:
+def as_rows(results: Mapping[str, AuditResult], found: Comparison) -> list[list[str]]:
     """A table of texts: a header, the verdicts, then one row per number."""
     titles = list(results)
     head = ["", *titles, *(f"{title} against {titles[0]}" for title in titles[1:])]
     verdicts = [result.verdict.status for result in results.values()]
-    said = ["same" if verdict == verdicts[0] else "changed" for verdict in verdicts[1:]]
-    return [head, ["verdict", *verdicts, *said], *(_row(change) for change in found)]
+    said = [
+        NOT_COMPARABLE
+        if any(part.forbidden(number, place) for part in found.differs for number in _OF_VERDICT)
+        else "same"
+        if verdict == verdicts[0]
+        else "changed"
+        for place, verdict in enumerate(verdicts[1:], 1)
+    ]
+    return [head, ["verdict", *verdicts, *said], *(_row(change) for change in found.changes)]
 
 
 def _row(change: Change) -> list[str]:
@@ -215,7 +233,7 @@ def write_changes(results: Mapping[str, AuditResult], found: Comparison, path: P
     """
     from mnemoscope.report.page import environment
 
-    rows = as_rows(results, found.changes)
+    rows = as_rows(results, found)
     template = environment().get_template("compare.html.j2")
     page = template.render(head=rows[0], rows=rows[1:], results=results, found=found)
     write_text(path, page.encode("utf-8", "backslashreplace").decode("utf-8"))

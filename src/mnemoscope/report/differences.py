@@ -8,7 +8,7 @@ from typing import Any
 from mnemoscope.audit.run.withdraw import real_store
 from mnemoscope.core.files import read_json, value_fingerprint
 from mnemoscope.core.provenance import RUN_FILE
-from mnemoscope.core.types import AuditResult
+from mnemoscope.core.types import AuditResult, rungs
 from mnemoscope.latents.store import is_store
 from mnemoscope.report.gather import clip_table
 from mnemoscope.report.provenance import made_from
@@ -24,6 +24,8 @@ PARTS = {
     "probes": "shortcuts",
     "consistency": "holding together",
     "labels": "labels",
+    "recall.matched": "recall at equal numbers",
+    "recall.coverage_goodturing": "coverage (Good–Turing)",
 }
 _SIMILARITY = ("privacy", "recall", "power")
 # What audits may differ in → the numbers that cannot be compared then, and why; of all others nothing is forbidden.
@@ -41,6 +43,10 @@ ASPECTS: dict[str, tuple[tuple[str, ...], str]] = {
     "percentile": (("privacy", "power"), "it decides how many strangers are flagged (--percentile)"),
     "tau": (("privacy", "power"), "clips are flagged above it"),
     "gate percentile": (("recall",), "it decides which clips count as having learned somebody (--gate-percentile)"),
+    "copies planted": (("power",), "of fewer copies less is known (--ladder-copies)"),
+    "probe clips": (("probes",), "other clips were probed (--probe-clips)"),
+    "clips compared at": (("recall.matched",), "more clips reach more; compare sets of one size"),
+    "number of synthetic clips": (("recall.coverage_goodturing",), "it grows with the number of clips"),
     "EF reader": (("labels",), "another reader errs otherwise (--ef-reader)"),
     "synthetic clips": ((), "they are what is compared; counts grow with their number, rates and ratios do not"),
     "preset": ((), ""),
@@ -73,7 +79,7 @@ class Difference:
     def forbidden(self, number: str, which: int) -> bool:
         """Whether a number of the audit of this place cannot be held against that of the first."""
         parts = tuple(f"{part}." for part in self.forbids)
-        return self.values[which] != self.values[0] and number.startswith(parts)
+        return self.values[which] != self.values[0] and f"{number}.".startswith(parts)
 
 
 def facts(folder: Path, result: AuditResult) -> dict[str, str]:
@@ -96,12 +102,20 @@ def facts(folder: Path, result: AuditResult) -> dict[str, str]:
         "percentile": result.privacy and f"{result.privacy.percentile:g}",
         "tau": result.privacy and f"{result.privacy.tau:.4g}",
         "gate percentile": config and str(config.get("gate_percentile")),
+        "copies planted": _range([rung.copies for rung in rungs(result.power).values()]),
+        "probe clips": config.get("probe_clips") if result.probes else "none",
+        "clips compared at": result.recall.matched.n if result.recall and result.recall.matched else "none",
+        "number of synthetic clips": f"{result.sets['synthetic'].clips:,}",
         "EF reader": result.labels.reader if result.labels else "none",
         "preset": config.get("preset"),
         "seed": str(record["seed"]) if "seed" in record else None,
         "version of mnemoscope": (record.get("versions") or {}).get("mnemoscope"),
     }
     return {name: str(known[name] or NOT_RECORDED) for name in ASPECTS}
+
+
+def _range(counts: list[int]) -> str:
+    return "–".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "none"
 
 
 _WORDS = {"train": "training", "holdout": "holdout", "synthetic": "synthetic"}
