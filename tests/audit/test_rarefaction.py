@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mnemoscope.audit.intervals import wilson
-from mnemoscope.audit.rarefaction import _Classes, curve_steps, matched_recall, rarefy
+from mnemoscope.audit.rarefaction import _Classes, curve_steps, matched_recall, one_per_patient, rarefy
 from mnemoscope.core.errors import DegenerateValues, Mismatch, TooFewSamples
 from mnemoscope.core.types import MatchedRecall
 from tests.reference.recall_oracles import distinct_of_every_choice, variance_of_rarefied
@@ -158,6 +158,20 @@ def test_a_patients_second_clip_is_no_second_innocent() -> None:
     assert {found.n for found in ratios} == {150}
     assert np.mean([found.ratio.low <= 1 <= found.ratio.high for found in ratios]) > 0.85
     assert np.mean([ratio.low <= 1 <= ratio.high for ratio in careless]) < 0.2
+
+
+def test_the_curve_of_patients_does_not_know_how_often_each_was_filmed() -> None:
+    rng = np.random.default_rng(0)
+    nearest, gated = rng.integers(0, 90, 40), rng.random(40) < 0.8
+    filmed = 1 + rng.integers(0, 3, 40)
+    rows = rng.permutation(np.repeat(np.arange(40), filmed))
+    found = one_per_patient(nearest[rows], gated[rows], patient=rows, n_gallery=90, rng=rng)
+    known = rarefy(np.bincount(nearest[gated], minlength=90), curve_steps(40), n_queries=40)
+    assert found.n == known.n
+    for name in ("expected", "low", "high"):
+        assert getattr(found, name) == pytest.approx(getattr(known, name))
+    counted_twice = rarefy(np.bincount(nearest[rows][gated[rows]], minlength=90), [40], n_queries=len(rows))
+    assert counted_twice.expected[0] < 0.95 * known.expected[-1]
 
 
 def test_the_choice_among_a_patients_clips_is_averaged_out() -> None:

@@ -87,17 +87,50 @@ def matched_recall(
             f"matched recall needs at least two holdout clips that pass the gate, found {int(gated_holdout.sum())}; "
             f"add holdout clips or lower the gate (--gate-percentile)"
         )
-    choices = _one_clip_per_patient(patient_holdout, rng)
-    matched = min(len(nearest_synthetic), choices.shape[1]) if n is None else n
-
-    def reached(nearest: ClipIndex, gated: Flags) -> Estimate:
-        hits = np.bincount(nearest[gated], minlength=n_gallery)
-        curve = rarefy(hits, [matched], n_queries=len(nearest))
-        return Estimate(curve.expected[0], curve.low[0], curve.high[0])
-
-    synthetic = reached(nearest_synthetic, gated_synthetic)
-    holdout = _mean([reached(nearest_holdout[chosen], gated_holdout[chosen]) for chosen in choices])
+    matched = min(len(nearest_synthetic), len(np.unique(patient_holdout))) if n is None else n
+    hits = np.bincount(nearest_synthetic[gated_synthetic], minlength=n_gallery)
+    curves = (
+        rarefy(hits, [matched], n_queries=len(nearest_synthetic)),
+        one_per_patient(
+            nearest_holdout, gated_holdout, patient=patient_holdout, n_gallery=n_gallery, rng=rng, n=[matched]
+        ),
+    )
+    synthetic, holdout = (Estimate(curve.expected[0], curve.low[0], curve.high[0]) for curve in curves)
     return MatchedRecall(matched, synthetic, holdout, estimate_ratio(synthetic, holdout))
+
+
+def one_per_patient(
+    nearest: ClipIndex,
+    gated: Flags,
+    *,
+    patient: np.ndarray,
+    n_gallery: int,
+    rng: np.random.Generator,
+    n: Sequence[int] | None = None,
+) -> RarefactionCurve:
+    """:func:`rarefy` for real queries, of which one clip of each patient counts; the mean over ``CHOICES`` choices.
+
+    Args:
+        nearest: number of the nearest train clip of each query, (H,).
+        gated: whether it counts, (H,).
+        patient: patient of each query, any labels, (H,).
+        n_gallery: train clips M.
+        rng: chooses a clip of each patient; unused where each has one.
+        n: numbers of queries; by default :func:`curve_steps` up to the number of patients.
+
+    Raises:
+        TooFewSamples: without queries, or if n exceeds the number of patients.
+    """
+    choices = _one_clip_per_patient(patient, rng)
+    steps = curve_steps(choices.shape[1]) if n is None else list(n)
+    curves = [
+        rarefy(np.bincount(nearest[rows][gated[rows]], minlength=n_gallery), steps, n_queries=len(rows))
+        for rows in choices
+    ]
+    expected, low, high = (
+        np.mean(parts, axis=0).tolist() for parts in zip(*((c.expected, c.low, c.high) for c in curves), strict=True)
+    )
+    return RarefactionCurve(steps, expected, low, high)
 
 
 @dataclass(frozen=True)
@@ -179,11 +212,6 @@ def _one_clip_per_patient(patient: np.ndarray, rng: np.random.Generator) -> np.n
         return np.arange(len(patient))[None]
     order = (rng.permutation(len(patient)) for _ in range(CHOICES))
     return np.stack([rows[np.unique(code[rows], return_index=True)[1]] for rows in order])
-
-
-def _mean(estimates: list[Estimate]) -> Estimate:
-    values = np.array([[estimate.value, estimate.low, estimate.high] for estimate in estimates]).mean(axis=0)
-    return Estimate(*(float(value) for value in values))
 
 
 def _check(hits: np.ndarray, n: Sequence[int], n_queries: int) -> None:

@@ -120,6 +120,8 @@ def test_a_perfect_sampler_recalls_as_innocents_do(fresh: Assessed) -> None:
     assert fresh.recall.irs_adjusted is not None
     assert fresh.recall.curves["synthetic"].n[-1] == 200
     assert fresh.recall.curves["synthetic"].expected[-1] == pytest.approx(fresh.recall.learned)
+    assert fresh.recall.curves["holdout"].n[-1] == HOLDOUT
+    assert fresh.recall.curves["holdout"].expected[-1] == pytest.approx(fresh.recall.matched.holdout.value)
     assert fresh.privacy.tau_interval is not None
     assert fresh.privacy.tau_interval.low <= fresh.privacy.tau <= fresh.privacy.tau_interval.high
 

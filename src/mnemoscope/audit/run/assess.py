@@ -15,7 +15,7 @@ from mnemoscope.audit.manifold import manifold
 from mnemoscope.audit.matching import Matches
 from mnemoscope.audit.novelty import novelty_limit, of_clips
 from mnemoscope.audit.privacy import privacy
-from mnemoscope.audit.rarefaction import curve_steps, matched_recall, rarefy
+from mnemoscope.audit.rarefaction import curve_steps, matched_recall, one_per_patient, rarefy
 from mnemoscope.audit.recall import Hits, count_hits, gated_queries, most_hit
 from mnemoscope.audit.richness import chao1, good_turing_coverage, image_retrieval_score, irs_adjusted
 from mnemoscope.audit.run.absent import Absent, attempt
@@ -185,6 +185,16 @@ def _recall(
     }
     innocent = np.bincount(compared.holdout.nearest[gated["holdout"]], minlength=gallery)
 
+    patient = clips.holdout["patient_id"].to_numpy()
+    # With the choices of the matched number, so that the curve goes through it.
+    reached = one_per_patient(
+        compared.holdout.nearest,
+        gated["holdout"],
+        patient=patient,
+        n_gallery=gallery,
+        rng=generator(config.seed, "matched recall"),
+    )
+
     def number(name: str, compute: Callable[[], T]) -> T | None:
         return attempt(absent, f"recall.{name}", compute)
 
@@ -207,12 +217,12 @@ def _recall(
                 gated_synthetic=gated["synthetic"],
                 nearest_holdout=compared.holdout.nearest,
                 gated_holdout=gated["holdout"],
-                patient_holdout=clips.holdout["patient_id"].to_numpy(),
+                patient_holdout=patient,
                 n_gallery=gallery,
                 rng=generator(config.seed, "matched recall"),
             ),
         ),
-        curves={"synthetic": _curve(hits.all, compared.synthetic), "holdout": _curve(innocent, compared.holdout)},
+        curves={"synthetic": _curve(hits.all, compared.synthetic), "holdout": reached},
         chao1=number("chao1", lambda: chao1(hits.all)),
         coverage_goodturing=number("coverage_goodturing", lambda: good_turing_coverage(hits.all)),
         irs=irs,
