@@ -341,7 +341,7 @@ def test_two_clips_with_one_id_are_refused(passed: Made) -> None:
     [("empty", "only latents of its clips were audited; audit the clips"), ("absent", "older version .*run the same")],
 )
 def test_an_audit_without_hashes_is_refused(tmp_path: Path, column: str, message: str) -> None:
-    made = make(tmp_path, sha256=None)
+    made = make(tmp_path, flagged=("s1",), sha256=None)  # it is not asked first for a decision that cannot help
     if column == "absent":
         pd.read_parquet(made.run / "samples.parquet").drop(columns="sha256").to_parquet(made.run / "samples.parquet")
     with pytest.raises(InputError, match=message):

@@ -164,7 +164,10 @@ def _now() -> str:
 def _gate(
     audited: Audited, clips: Sequence[str], words: Mapping[str, Decision], *, accepted: bool, real: set[str]
 ) -> None:
-    """Refuses with every reason at once."""
+    """Refuses with every reason at once; what no decision can mend comes before them all."""
+    unproven = no_export(audited.samples.loc[list(clips)].reset_index())
+    if unproven:
+        raise InputError(f"{audited.run}: expected an audit that knows the file of each clip: {unproven}")
     verdict = audited.result.verdict
     flagged = [clip_id for clip_id in clips if audited.samples["flagged"][clip_id] and clip_id not in words]
     doubled = sorted(real & set(clips))
@@ -188,9 +191,6 @@ def _gate(
 
 def _found(audited: Audited, kept: list[str], synthetic: Path) -> tuple[pd.DataFrame, list[_Clip]]:
     """The table of the folder's clips, and the kept ones where they lie."""
-    unproven = no_export(audited.samples.loc[kept].reset_index())
-    if unproven:
-        raise InputError(f"{audited.run}: expected an audit that knows the file of each clip: {unproven}")
     hashes = audited.samples["sha256"]
     manifest = synthetic_manifest(synthetic, build(AuditConfig, audited.record["config"]))
     files = dict(zip(manifest.clips["clip_id"], manifest.files, strict=True))
