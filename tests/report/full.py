@@ -185,7 +185,7 @@ def result() -> AuditResult:
         reid=verification(),
         privacy=privacy(),
         recall=recall(),
-        power={name: rung(tpr) for name, tpr in RUNG_TPR.items()} | {"minimum_detectable_share": 0.0267},
+        power={name: rung(tpr) for name, tpr in RUNG_TPR.items()} | {"minimum_detectable_share": 0.0305},
         probes=probes(),
         consistency=consistency(),
         labels=labels(),

@@ -6,8 +6,10 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from mnemoscope.audit.power import minimum_detectable_share
 from mnemoscope.core.types import AuditResult, Curve, Estimate, RarefactionCurve, rungs
 from mnemoscope.report import words
 from mnemoscope.report.material import Pair
@@ -81,10 +83,10 @@ def rows() -> Iterator[str]:
     """What stands side by side in the page."""
     yield "732 of 10,000 +2.3 points over strangers, 95 % interval +1.1 to +3.4 points"
     yield "Rate 7.3 % 6.8 to 7.8 %"
-    yield "Smallest leak that would be noticed 2.7 % of the set"
+    yield "Smallest leak that would be noticed 3.0 % of the set"
     yield "2,411 of 7,465 0.82 times what strangers reach, 95 % interval 0.776 to 0.858"
     yield "Videos that leap between frames 11.5 % of 200 95 % interval 7.4 to 15.6 %"
-    yield "copies noticed: at worst 4.5 %, 95 % interval 0.00 to 9.0 % (flip); 10 of 19 rungs reach the 80 % asked for"
+    yield "copies noticed: at worst 4.5 %, 0.00 to 9.0 % (flip); 10 of 19 rungs reach the 80 % asked for"
     yield "Threshold tau (logit) 6.004 5.941 to 6.087"
     yield "Nearer to train than to holdout 87.6 % 86.9 to 88.3 % Without copying 85.4 % would be"
     yield "p-value 0.032"
@@ -131,7 +133,7 @@ def rows() -> Iterator[str]:
     yield "rotation turned by 10° 200 32.4 % 27.9 to 36.9 % 32.4 % 28.0 to 36.8 % 28.5 % 23.5 to 33.5 %"
     yield "flip mirrored 200 4.5 % 0.00 to 9.0 % 4.5 % 0.10 to 8.9 %"
     yield "none not even a set of only these"
-    yield "of all changes in equal parts it is 2.7 %"
+    yield "of all changes in equal parts it is 3.0 %"
     yield "vae round trip : not measured : pixels have no encoder"
     yield "s09997 real"
     yield "beside this one. SSIM is how alike"
@@ -199,6 +201,15 @@ def test_no_cell_is_empty(tmp_path: Path, html: str) -> None:
     for page in (html, shown(tmp_path, bare())):
         found = re.findall(r"<t[dh][^>]*>\s*</t[dh]>", page)
         assert found == ["<td></td>"]  # the corner of the table of pairs by truth and by answer
+
+
+def test_the_smallest_leak_has_the_interval_of_what_the_copies_leave_open(html: str) -> None:
+    # Each rate, and with it the mean, may be lower or higher; at the mean's ends these shares are noticed.
+    sizes = {"n_synthetic": full.SYNTHETIC, "n_holdout": full.HOLDOUT, "percentile": 95.0}
+    mean = [np.mean([getattr(full.rung(rate).tpr, end) for rate in full.RUNG_TPR.values()]) for end in ("high", "low")]
+    low, high = (minimum_detectable_share(**sizes, tpr=float(tpr)) for tpr in mean)
+    assert (low or 1.0) < 0.0305 < (high or 0.0)
+    assert f"3.0 % of the set 95 % interval {100 * low:.1f} to {100 * high:.1f} %; copies noticed" in Reader(html).text
 
 
 def test_an_audit_that_notices_nothing_says_none_and_not_zero(tmp_path: Path) -> None:

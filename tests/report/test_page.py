@@ -480,6 +480,9 @@ def test_the_banner_counts_what_was_not_tested_and_says_what_cannot_be_exported(
 ) -> None:
     passed = Verdict("pass", ["nothing is close"], [f"copies changed by {i}: only latents" for i in range(15)])
     page = Reader(written(tmp_path, replace(full.result(), verdict=passed), samples=full.samples().assign(**hashes)))
-    assert re.search(r"Pass · \d\d things were not tested", page.text)
+    counted = re.search(r"Pass · \d\d things were not tested, in (\d+) groups", page.text)
+    assert counted
+    groups = int(counted[1])
+    assert f"and {groups - 4} more of {groups}; all in full" in page.text
     assert "Copies changed by 0, 1, 2, 3" in page.text.replace("copies", "Copies")
     assert ("It cannot be exported" in page.text, said in page.text) == (bool(said), True)

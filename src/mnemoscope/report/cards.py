@@ -4,8 +4,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
+from mnemoscope.audit.power import minimum_detectable_share
 from mnemoscope.audit.verdict import Limits
-from mnemoscope.core.types import AuditResult, rungs
+from mnemoscope.core.types import AuditResult, Estimate, rungs
 from mnemoscope.report.words import (
     NOT_AVAILABLE,
     NOT_MEASURED,
@@ -17,6 +20,7 @@ from mnemoscope.report.words import (
     percent,
     plain,
     points,
+    span,
     why,
 )
 
@@ -83,13 +87,26 @@ def _hearing(result: AuditResult) -> Card:
         title,
         value,
         "" if value == "none" else "of the set",
-        f"copies noticed: at worst {percent(weakest.tpr.value)}, {interval(weakest.tpr, percent)} ({plain(name)}); "
+        (f"{interval(_detectable(result, share), percent)}; " if isinstance(share, float) else "")
+        + f"copies noticed: at worst {percent(weakest.tpr.value)}, {span(weakest.tpr, percent)} ({plain(name)}); "
         f"{reached} of {len(RUNGS | found)} rungs reach the {100 * Limits().least_power:g} % asked for",
         "So many changed copies would show, four times in five; fewer may be there unseen."
         if value != "none"
         else "Not even a set of nothing but changed copies would be noticed.",
         "Lower is better: silence counts only from an audit that hears.",
     )
+
+
+def _detectable(result: AuditResult, share: float) -> Estimate:
+    """The smallest leak that is noticed, up to the whole set, at the ends of the rungs' intervals.
+
+    One copied clip is in all rungs: the mean of their ends is used, which their being alike cannot make too narrow.
+    """
+    assert result.privacy is not None  # copies are noticed above its tau
+    sizes = {f"n_{name}": result.sets[name].clips for name in ("synthetic", "holdout")}
+    tpr = np.mean([(rung.tpr.high, rung.tpr.low) for rung in rungs(result.power).values()], axis=0)
+    ends = (minimum_detectable_share(**sizes, percentile=result.privacy.percentile, tpr=float(rate)) for rate in tpr)
+    return Estimate(share, *(1.0 if end is None else end for end in ends))
 
 
 def _learning(result: AuditResult, counted: Callable[[int | None], str]) -> Card:

@@ -299,6 +299,13 @@ def test_a_long_gallery_is_shown_in_parts_and_filtered_whole(browser: Chrome, tm
     assert not by_id(browser, "more").is_displayed()
     by_id(browser, "learned-for").send_keys("patient-58")
     assert [card.get_attribute("id") for card in cards if card.is_displayed()] == ["pair-59"]
+    by_id(browser, "learned-for").clear()
+    said = "Pairs 1 to 60 of 10,000"
+    assert f"{said}, exact copies first" in browser.find_element(By.TAG_NAME, "main").text
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert sum(card.is_displayed() for card in cards) == 12
+    assert f"{said} (on paper the first twelve), exact copies first" in browser.find_element(By.TAG_NAME, "main").text
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def test_films_play_and_pause(browser: Chrome, full_page: Path) -> None:
@@ -612,7 +619,10 @@ def test_printing_hides_the_controls(browser: Chrome, full_page: Path) -> None:
         return pixels.filter((value, i) => i % 4 === 3 && value).length;"""
     )
     assert inked > 10_000
+    title = "return getComputedStyle(document.querySelector('h1'), '::after').content"
+    assert "Protected data" in browser.execute_script(title)
     assert by_id(browser, "still").is_displayed()
     assert "learned train clip" in by_id(browser, "still").text
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert not by_id(browser, "still").is_displayed()
+    assert browser.execute_script(title) == "none"
