@@ -109,8 +109,10 @@ def count(value: int | None) -> str:
 
 
 def suppressed_count(value: int | None) -> str:
-    """A whole number for a page that leaves the house: one to four are said to be under five."""
-    return "under 5" if value is not None and 0 < value < FEWEST else count(value)
+    """A whole number for a page that leaves the house: one to four are said to be under five, NaN is all but so few."""
+    if value is not None and math.isnan(value):
+        return f"all but under {FEWEST}"
+    return f"under {FEWEST}" if value is not None and 0 < value < FEWEST else count(value)
 
 
 def gives_away(count: float, of: float) -> bool:

@@ -13,7 +13,7 @@ from tests.report.test_changes import filtered, model
 
 def test_a_narrow_window_shows_what_is_forbidden_and_the_change(browser: Chrome, tmp_path: Path) -> None:
     size(browser, 400, 800)
-    results = {"runs/unfiltered-of-a-long-name": full.result(), "runs/filtered": filtered()}
+    results = {f"runs/{'unfiltered' * 6}": full.result(), "runs/filtered": filtered()}
     found = compared(list(results.values()), [model("hash-a", "hash-b")])
     opened(browser, write_changes(results, found, tmp_path / "compare.html"))
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
@@ -23,4 +23,5 @@ def test_a_narrow_window_shows_what_is_forbidden_and_the_change(browser: Chrome,
         assert browser.execute_script("return arguments[0].parentNode.scrollWidth", table) <= 400
         cell = table.find_elements(By.TAG_NAME, "td")[-1]
         label = browser.execute_script("return getComputedStyle(arguments[0], '::before').content", cell)
+        assert cell.rect["width"] > 250  # its row's whole width
         assert label in ('"forbids comparing: "', '"runs/filtered against the first: "')
