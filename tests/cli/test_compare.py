@@ -31,7 +31,7 @@ def test_what_changed_is_printed_and_written(call: Call, runs: list[Path], tmp_p
     assert ["training clips", *["7,465 clips (not recorded)"] * 2, "nothing"] in lines
     assert ["verdict", "fail", "fail", "same"] in lines
     five = {line[0]: line[1:] for line in lines if len(line) == 4}
-    assert five["Can the audit recognise a patient?"][-1] == "no change shown"
+    assert five["Can the audit recognise a patient?"][-1].startswith("no change shown: 0.000, 95")
     place = next(number for number, line in enumerate(lines) if line[0].startswith("1 of "))
     assert [line[0] for line in lines[place + 1 :]] == ["privacy.flag_rate", str(tmp_path / "c.html")]
     assert lines[place + 1][3].startswith("lower: better: −0.0612")

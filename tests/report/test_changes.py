@@ -59,7 +59,7 @@ def test_five_figures_are_told_in_words_and_whether_they_changed() -> None:
     difference = share_difference(lower.privacy.excess_rate, first.privacy.excess_rate)
     ends = [f"{100 * end:+.1f}".replace("-", "−") for end in (difference.value, difference.low, difference.high)]
     unit = "\u00a0points"
-    assert figures[0].by == [f"{ends[0]}{unit}, 95\u00a0% interval {ends[1]} to {ends[2]}{unit}"]
+    assert figures[0].by == [f"over strangers: {ends[0]}{unit}, 95\u00a0% interval {ends[1]} to {ends[2]}{unit}"]
     assert figures[0].title == "Clips too close to a real patient"
     assert figures[0].shown[1][0] == "120 of 10,000"
     assert figures[0].shown[1][1].endswith("95\u00a0% interval −0.10 to +0.10\u00a0points")

@@ -52,6 +52,12 @@ _FIVE: dict[str, Callable[[float | None], str]] = {
     "consistency.jumping": words.points,
     "reid.auc": words.decimal,
 }
+# Of which part of a figure its change speaks.
+_PARTS = {
+    "privacy.excess_rate": "over strangers",
+    "power.tpr": "copies noticed at worst",
+    "recall.matched.ratio": "ratio",
+}
 # What the verdict rests on.
 _OF_VERDICT = ("reid.", "privacy.", "power.")
 _OF_RUNG = re.compile(r"power\.\w+\.tpr")
@@ -139,7 +145,8 @@ def _figures(
     figures = []
     for (name, said), of_all in zip(_FIVE.items(), zip(*cards, strict=True), strict=True):
         change = _change(name, [table.get(name) for table in numbers], differs)
-        by = ["" if one is None else f"{said(one.value)}, {words.interval(one, said)}" for one in change.differences]
+        of = f"{_PARTS[name]}: " if name in _PARTS else ""
+        by = ["" if d is None else f"{of}{said(d.value)}, {words.interval(d, said)}" for d in change.differences]
         shown = [(f"{card.value} {card.of}".strip(), card.interval or card.meaning) for card in of_all]
         figures.append(Figure(of_all[0].title, of_all[0].good, shown, change.says, by))
     return figures
