@@ -185,3 +185,19 @@ def test_the_lag_curves_are_those_given() -> None:
             (100.0 * share, value) for share, value in zip(found.lag_share, curve.median, strict=True)
         ]
     assert len({line.get_linestyle() for line in figure.axes[0].lines}) == 3
+
+
+def test_verification_is_drawn_at_each_rate_with_its_interval_and_at_logit_0() -> None:
+    found = replace(full.verification(), confusion=((1241, 36), (53, 1224)))
+    axes = figures.verification_rates(found).axes[0]
+    rates, at_zero, _ = axes.lines
+    assert rates.get_xydata() == pytest.approx(np.array([[5.0, 97.2], [1.0, 84.7]]))
+    assert at_zero.get_xydata() == pytest.approx(np.array([[100 * 36 / 1277, 100 * 1224 / 1277]]))
+    bars = [segment[:, 1].tolist() for segment in axes.collections[0].get_segments()]
+    assert bars == [pytest.approx([95.1, 98.3]), pytest.approx([82.6, 86.8])]
+
+
+def test_verification_without_a_single_false_alarm_is_drawn_too() -> None:
+    found = replace(full.verification(), tpr_at_fpr={"0.05": None}, confusion=((9, 0), (0, 9)))
+    at_zero, _ = figures.verification_rates(found).axes[0].lines
+    assert at_zero.get_xydata() == pytest.approx(np.array([[0.0, 100.0]]))

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mnemoscope.audit.verdict import Limits
-from mnemoscope.core.types import AuditResult, Consistency, Privacy, Recall, RungPower
+from mnemoscope.core.types import AuditResult, Consistency, Privacy, Recall, RungPower, Verification
 from mnemoscope.report import figures, tables, words
 from mnemoscope.report.pictures import svg
 
@@ -93,6 +93,19 @@ def lags(found: Consistency | None) -> Chart | None:
     ends = (f"{name} {words.decimal(curve.median[-1])}" for name, curve in curves.items() if curve.median)
     alt = f"Median similarity of the last frame to the first: {', '.join(ends)}."
     return Chart(svg(figures.lag_curves(found), name="lags"), alt)
+
+
+def rates(found: Verification | None) -> Chart | None:
+    """What verification recognises at which rate of false alarms; None if not measured."""
+    if found is None:
+        return None
+    told = (
+        f"{words.percent(tpr.value)} at {words.level(rate)} false alarms"
+        for rate, tpr in found.tpr_at_fpr.items()
+        if tpr
+    )
+    alt = f"Pairs of one patient that are found: {', '.join(told) or words.NOT_MEASURED}."
+    return Chart(svg(figures.verification_rates(found), name="rates"), alt)
 
 
 def _axis(figure: Figure) -> tuple[float, float, float, float]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from mnemoscope.core.types import Consistency, Curve, Estimate, RarefactionCurve, RungPower
+from mnemoscope.core.types import Consistency, Curve, Estimate, RarefactionCurve, RungPower, Verification
 
 INK = "#1c2733"
 QUIET = "#4d5b69"
@@ -186,6 +186,26 @@ def lag_curves(found: Consistency) -> Figure:
     _banded(axes, lag_pct, found.different, QUIET, ":", "....", "real, frames of two patients")
     _banded(axes, lag_pct, found.real, HOLDOUT, "-", None, "real, frames of one clip")
     _banded(axes, lag_pct, found.synthetic, *_SYNTHETIC_STYLE[:3], "synthetic, frames of one clip")
+    figure.legend(frameon=False, labelcolor=INK, loc="outside upper left", ncols=3)
+    return figure
+
+
+def verification_rates(found: Verification) -> Figure:
+    """Which share of pairs of one patient is recognised at which rate of false alarms, and at logit 0."""
+    figure, axes = _single("pairs of two patients taken for one, % (false alarms)", "pairs of one patient found, %")
+    rates = {100.0 * float(rate): tpr for rate, tpr in found.tpr_at_fpr.items() if tpr is not None}
+    if rates:
+        value, low, high = _bounds(list(rates.values()))
+        axes.vlines(list(rates), low, high, color=HOLDOUT, linewidth=2.0)
+        axes.plot(list(rates), value, "o", color=HOLDOUT, label="at a set rate, with 95 % interval", clip_on=False)
+    x, y = (100.0 * said_same / max(1, said_different + said_same) for said_different, said_same in found.confusion)
+    axes.plot(x, y, "s", color=INK, markersize=8, markerfacecolor="none", label="at logit 0", clip_on=False)
+    guess = np.geomspace(0.01, 100.0, 100)
+    axes.plot(guess, guess, color=QUIET, linestyle=":", label="guessing")
+    axes.set_xscale("symlog", linthresh=0.1)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlim(0.0, 100.0)
+    axes.set_ylim(0.0, 100.0)
     figure.legend(frameon=False, labelcolor=INK, loc="outside upper left", ncols=3)
     return figure
 
