@@ -148,10 +148,11 @@ def test_each_number_stands_beside_its_name(text: str, row: str) -> None:
     assert row in text
 
 
-def test_all_five_figures_are_drawn_and_said(html: str) -> None:
+def test_all_six_figures_are_drawn_and_said(html: str) -> None:
     figures = [attributes["aria-label"] for tag, attributes in Reader(html).tags if attributes.get("role") == "img"]
     starts = ("Two histograms.", "Share of planted copies above tau: exact 100.0", "2,307 of 7,465 training clips")
     starts += ("Different training clips reached: 10,000 synthetic clips reach 2,409", "Median similarity of the last")
+    starts += ("Pairs of one patient that are found: 97.2",)
     assert len(figures) == len(starts)
     assert all(str(found).startswith(start) for found, start in zip(figures, starts, strict=True))
 

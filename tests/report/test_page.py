@@ -288,7 +288,7 @@ def test_headings_step_down_without_a_gap_and_pictures_have_words(html: str) -> 
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(levels))
     images = [attributes for tag, attributes in tags if tag == "img" or attributes.get("role") == "img"]
-    assert len(images) == 3  # two charts and a pair
+    assert len(images) == 4  # three charts and a pair
     assert all(image.get("alt") or image.get("aria-label") for image in images)
     ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
     assert len(ids) == len(set(ids))
