@@ -61,6 +61,17 @@ def test_less_than_a_beat_is_no_reading(clip: PhantomClip) -> None:
     assert np.isnan(measure_ef(clip.frames[:37], 33.0))
 
 
+def test_a_long_clip_reads_as_its_windows_do_on_average(clip: PhantomClip) -> None:
+    """4.7 s are two windows of two of the slowest beats (2.31 s); 4.5 s are one."""
+    other = rendered("a4c", 1, seed=4712)[0].frames
+    both = np.concatenate([np.resize(frames, (75, *frames.shape[1:])) for frames in (clip.frames, other)])
+    parts = [measure_ef(both[:75], 32.0), measure_ef(both[75:], 32.0)]
+    assert abs(parts[0] - parts[1]) > 5
+    assert measure_ef(both, 32.0) == pytest.approx(np.mean(parts), abs=1e-3)
+    volume = measure_log_volumes(both[3:147])
+    assert measure_ef(both[3:147], 32.0) == pytest.approx(100 * (1 - np.exp(volume.min() - volume.max())), abs=1e-3)
+
+
 def test_pixels_are_averaged_two_by_two() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3)).astype(np.uint8)
     expected = frames.reshape(2, 56, 2, 56, 2, 3).mean(axis=(2, 4, 5)) / 255
