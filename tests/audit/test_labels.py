@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 
-from mnemoscope.audit.labels import LEAST_CLIPS, label_fidelity, mae, r2, shuffle_p
+from mnemoscope.audit.labels import LEAST_CLIPS, MOST_POINTS, label_fidelity, mae, r2, shuffle_p
 from mnemoscope.core.errors import DegenerateValues, Mismatch, TooFewSamples
 from mnemoscope.core.types import Estimate, Labels
 
@@ -148,6 +148,16 @@ def test_clips_without_a_number_are_left_out() -> None:
     assert fidelity(*with_holes) == fidelity(requested, measured)
     measured[3] = np.nan
     assert fidelity(requested, measured).requested_vs_measured.n == 13
+
+
+def test_the_numbers_themselves_are_kept_of_clips_that_have_both_up_to_a_limit() -> None:
+    requested, measured = np.linspace(10, 90, 12), np.linspace(20, 70, 12)
+    measured[3] = np.nan
+    both = [(round(x, 1), round(y, 1)) for x, y in zip(requested, measured, strict=True) if y == y]
+    assert [tuple(point) for point in fidelity(requested, measured, rounds=2).points] == both
+    many = fidelity(np.linspace(0, 100, 2 * MOST_POINTS + 1), np.full(2 * MOST_POINTS + 1, 50.0), rounds=2).points
+    assert len(many) <= MOST_POINTS
+    assert many[0] == [0.0, 50.0]
 
 
 @pytest.mark.parametrize("n", [0, 1, 9])

@@ -196,7 +196,8 @@ def test_the_models_own_guidance_and_correction_count_where_none_is_asked_for(
     own = tmp_path / "lvdm"
     shutil.copytree(models.lvdm, own)
     record = read_json(own / "generator.json")
-    write_json(own / "generator.json", record | {"guidance": 4.0, "ef_shown": [2 * told - 40 for told in range(5, 100, 10)]})
+    shown = [2 * told - 40 for told in range(5, 100, 10)]
+    write_json(own / "generator.json", record | {"guidance": 4.0, "ef_shown": shown})
     (tmp_path / "wanted.csv").write_text("EF\n20\n55.5\n70\n")
     (tmp_path / "told.csv").write_text("EF\n30\n47.75\n55\n")
     words = [*video_words(models, tmp_path / "out"), "--lvdm", own, "--ef", tmp_path / "wanted.csv", "--latents-only"]

@@ -171,7 +171,8 @@ def consistency() -> Consistency:
 
 
 def labels() -> Labels:
-    return Labels("phantom", Agreement(193, around(0.6432, 0.061), around(5.274, 0.41)), 0.0019)
+    points = [(20.0, 24.5), (45.0, 41.2), (70.0, 66.3)]
+    return Labels("phantom", Agreement(193, around(0.6432, 0.061), around(5.274, 0.41)), 0.0019, points)
 
 
 def probes() -> dict[str, Probe]:

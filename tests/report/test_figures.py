@@ -201,3 +201,9 @@ def test_verification_without_a_single_false_alarm_is_drawn_too() -> None:
     found = replace(full.verification(), tpr_at_fpr={"0.05": None}, confusion=((9, 0), (0, 9)))
     at_zero, _ = figures.verification_rates(found).axes[0].lines
     assert at_zero.get_xydata() == pytest.approx(np.array([[0.0, 100.0]]))
+
+
+def test_each_clip_stands_at_the_ef_asked_for_and_measured() -> None:
+    diagonal, clips = figures.label_points(full.labels()).axes[0].lines
+    assert clips.get_xydata().tolist() == [[20.0, 24.5], [45.0, 41.2], [70.0, 66.3]]
+    assert diagonal.get_xydata().tolist() == [[0.0, 0.0], [100.0, 100.0]]

@@ -42,7 +42,7 @@ def text(html: str) -> str:
 
 
 def estimates(value: Any, path: str = "") -> Iterator[tuple[str, Estimate | float]]:
-    """Every number of a result, by its place; curves are drawn, not written."""
+    """Every number of a result, by its place; curves and points are drawn, not written."""
     if isinstance(value, Estimate | int | float) and not isinstance(value, bool):
         yield path, value
     elif is_dataclass(value) and not isinstance(value, Curve | RarefactionCurve):
@@ -51,7 +51,7 @@ def estimates(value: Any, path: str = "") -> Iterator[tuple[str, Estimate | floa
     elif isinstance(value, dict):
         for key, inner in value.items():
             yield from estimates(inner, f"{path}.{key}")
-    elif isinstance(value, list | tuple) and not path.endswith("lag_share"):
+    elif isinstance(value, list | tuple) and not path.endswith(("lag_share", "labels.points")):
         for number, inner in enumerate(value):
             yield from estimates(inner, f"{path}.{number}")
 
@@ -148,11 +148,11 @@ def test_each_number_stands_beside_its_name(text: str, row: str) -> None:
     assert row in text
 
 
-def test_all_six_figures_are_drawn_and_said(html: str) -> None:
+def test_all_seven_figures_are_drawn_and_said(html: str) -> None:
     figures = [attributes["aria-label"] for tag, attributes in Reader(html).tags if attributes.get("role") == "img"]
     starts = ("Two histograms.", "Share of planted copies above tau: exact 100.0", "2,307 of 7,465 training clips")
     starts += ("Different training clips reached: 10,000 synthetic clips reach 2,409", "Median similarity of the last")
-    starts += ("Pairs of one patient that are found: 97.2",)
+    starts += ("EF measured by EF asked for: mean error 5.27", "Pairs of one patient that are found: 97.2")
     assert len(figures) == len(starts)
     assert all(str(found).startswith(start) for found, start in zip(figures, starts, strict=True))
 

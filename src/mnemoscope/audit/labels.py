@@ -11,6 +11,7 @@ from mnemoscope.core.types import Agreement, Estimate, Labels, Scores
 Statistic = Callable[[Scores, Scores, Scores], float]
 
 LEAST_CLIPS = 10
+MOST_POINTS = 1000
 _TIE = 1e-12
 
 
@@ -27,7 +28,8 @@ def label_fidelity(
         rounds: number of each.
 
     Returns:
-        R², mean absolute error in points, and p-value, of the ``n`` clips that have both numbers.
+        R², mean absolute error in points, and p-value, of the ``n`` clips that have both numbers, and the numbers of
+        at most MOST_POINTS of them.
 
     Raises:
         Mismatch: if the two are not one number per clip each.
@@ -35,6 +37,7 @@ def label_fidelity(
         TooFewSamples: with fewer than LEAST_CLIPS clips that have both.
     """
     requested, measured = _usable(requested, measured)
+    drawn = slice(None, None, -(-len(requested) // MOST_POINTS))
     return Labels(
         reader=reader,
         requested_vs_measured=Agreement(
@@ -43,6 +46,7 @@ def label_fidelity(
             mae=_resampled(mae, requested, measured, rng=rng, rounds=rounds),
         ),
         p_value=shuffle_p(requested, measured, rng=rng, rounds=rounds),
+        points=np.stack([requested[drawn], measured[drawn]], axis=1).round(1).tolist(),
     )
 
 

@@ -255,11 +255,15 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Labels:
-    """Label fidelity. ``p_value``: how often shuffled labels would agree as well. ``reader`` names what measured."""
+    """Label fidelity. ``p_value``: how often shuffled labels would agree as well. ``reader`` names what measured.
+
+    ``points`` are (requested, measured) of some of the clips, to draw.
+    """
 
     reader: str
     requested_vs_measured: Agreement
     p_value: Share
+    points: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,14 @@ from mnemoscope.report.cards import first_cards
 from mnemoscope.report.differences import Difference
 
 Number = Estimate | float | None
-_NOT_NUMBERS = ("reid.confusion", "recall.curves", "recall.top_hits", "recall.subgroups", "consistency.lag_share")
+_NOT_NUMBERS = (
+    "reid.confusion",
+    "recall.curves",
+    "recall.top_hits",
+    "recall.subgroups",
+    "consistency.lag_share",
+    "labels.points",
+)
 _NOT_CURVES = ("consistency.real", "consistency.synthetic", "consistency.different")
 # Where each number is better: +1 higher, −1 lower; of all others no direction is good by itself.
 BETTER = {

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mnemoscope.audit.verdict import Limits
-from mnemoscope.core.types import AuditResult, Consistency, Privacy, Recall, RungPower, Verification
+from mnemoscope.core.types import AuditResult, Consistency, Labels, Privacy, Recall, RungPower, Verification
 from mnemoscope.report import figures, tables, words
 from mnemoscope.report.pictures import svg
 
@@ -106,6 +106,16 @@ def rates(found: Verification | None) -> Chart | None:
     )
     alt = f"Pairs of one patient that are found: {', '.join(told) or words.NOT_MEASURED}."
     return Chart(svg(figures.verification_rates(found), name="rates"), alt)
+
+
+def asked(found: Labels | None) -> Chart | None:
+    """Measured against requested EF; None if there are no points."""
+    if found is None or not found.points:
+        return None
+    agreed = found.requested_vs_measured
+    error, r2 = words.decimal(agreed.mae.value), words.decimal(agreed.r2.value)
+    alt = f"EF measured by EF asked for: mean error {error}, R² {r2}."
+    return Chart(svg(figures.label_points(found), name="asked"), alt)
 
 
 def _axis(figure: Figure) -> tuple[float, float, float, float]:

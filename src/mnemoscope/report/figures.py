@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from mnemoscope.core.types import Consistency, Curve, Estimate, RarefactionCurve, RungPower, Verification
+from mnemoscope.core.types import Consistency, Curve, Estimate, Labels, RarefactionCurve, RungPower, Verification
 
 INK = "#1c2733"
 QUIET = "#4d5b69"
@@ -207,6 +207,18 @@ def verification_rates(found: Verification) -> Figure:
     axes.set_xlim(0.0, 100.0)
     axes.set_ylim(0.0, 100.0)
     figure.legend(frameon=False, labelcolor=INK, loc="outside upper left", ncols=3)
+    return figure
+
+
+def label_points(found: Labels) -> Figure:
+    """The EF read off each clip by the EF that it was made for."""
+    figure, axes = _single("EF asked for, %", "EF measured, %")
+    requested, measured = np.array(found.points).T
+    axes.plot([0.0, 100.0], [0.0, 100.0], color=QUIET, linestyle=":", label="what was asked for")
+    axes.plot(requested, measured, "o", color=SYNTHETIC, markersize=4, alpha=0.6, label="a synthetic clip")
+    axes.set_xlim(0.0, 100.0)
+    axes.set_ylim(0.0, 100.0)
+    figure.legend(frameon=False, labelcolor=INK, loc="outside upper left", ncols=2)
     return figure
 
 

@@ -84,6 +84,7 @@ def _shown(material: Material) -> dict[str, Any]:
         "ladder": charts.ladder(found),
         "reach": charts.reach(result.recall),
         "lags": charts.lags(result.consistency),
+        "asked": charts.asked(result.labels),
         "rates": charts.rates(result.reid),
         "exposed": tables.most_exposed(material.patients, most=_MOST_PATIENTS),
         "record": material.record,
