@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
 from mnemoscope.core import files
 from mnemoscope.core.errors import CorruptFile, OutOfSpace
@@ -124,7 +125,7 @@ def test_a_finished_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
     assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == ["out", "out/second"]
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_named_with_the_remedy(tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "write_text", fails_with(code))
     with pytest.raises(OutOfSpace, match=r"a\.json: the disk is full.*--out"):
@@ -138,6 +139,14 @@ def test_a_disk_that_is_full_before_the_folder_stands_is_named_too(
     monkeypatch.setattr(Path, "mkdir", fails_with(errno.ENOSPC))
     with pytest.raises(OutOfSpace, match="the disk is full"):
         files.write_text(tmp_path / "new" / "a.txt", "")
+
+
+def test_a_full_disk_is_named_where_a_library_words_it(tmp_path: Path) -> None:
+    """As safetensors 0.7 says it: an error of its own, without a number."""
+    with pytest.raises(OutOfSpace, match="the disk is full"), files.disk_errors(tmp_path):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(SafetensorError), files.disk_errors(tmp_path):
+        raise SafetensorError("Error while deserializing header: header too small")
 
 
 def test_other_disk_errors_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

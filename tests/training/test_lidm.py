@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mnemoscope.core.config import build
 from mnemoscope.core.errors import ConfigError, DegenerateValues, InputError, TooFewSamples
+from mnemoscope.core.files import read_json
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.generator import noise_schedule
 from mnemoscope.models.initial import named_weights
@@ -365,6 +366,7 @@ def test_two_processes_give_the_curve_of_one(store: LatentStore, tmp_path: Path)
 import json, os, sys
 from pathlib import Path
 from mnemoscope.core.config import build
+from mnemoscope.core.files import read_json
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.training.lidm import LidmTraining, train_lidm
 rank, out = os.environ.get("RANK", "0"), Path(sys.argv[1])
@@ -380,3 +382,23 @@ curve = [[row["train_loss"], row["val_loss"]] for row in state.history]
     assert first["steps"] == one["steps"] == 6
     np.testing.assert_allclose(first["curve"], one["curve"], rtol=1e-3)
     assert load_lidm(tmp_path / "two" / "run" / "model")[1] == load_lidm(tmp_path / "one" / "run" / "model")[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_by_the_command_and_find_the_finished_model_again(
+    store: LatentStore, tmp_path: Path
+) -> None:
+    script = f"""
+import json, os, sys
+from pathlib import Path
+from mnemoscope.cli.train import LidmConfig, train_lidm_model
+rank, out = os.environ["RANK"], Path(sys.argv[1])
+config = LidmConfig(lidm={with_changes(frames_per_clip=4).model_dump()!r}, seed=0)
+models = [train_lidm_model(store=Path({str(store.folder)!r}), out=out / "run", config=config) for _ in range(2)]
+found = [(model / "generator.json").is_file() for model in models]
+(out / f"{{rank}}.json").write_text(json.dumps({{"found": found}}))
+"""
+    assert launch(script, tmp_path / "two", processes=2) == [{"found": [True, True]}] * 2
+    run = read_json(tmp_path / "two" / "run" / "run.json")
+    assert (run["status"], run["stages"]["lidm"]["reused"]) == ("done", True)
+    assert sorted(p.name for p in (tmp_path / "two" / "run").iterdir()) == ["lidm", "run.json"]

@@ -1,5 +1,6 @@
 """``mnemoscope train``: one sub-command per model."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -227,7 +228,17 @@ def _stage(
     )
     inputs = {"stores": [store.fingerprint for store in stores], "recipe": recipe.model_dump(mode="json"), "seed": seed}
     with run.recording():
-        return run.stage(name, inputs, make)
+        folder = run.stage(name, inputs, make)
+    _wait_for_other_processes()
+    return folder
+
+
+def _wait_for_other_processes() -> None:
+    """Until the first process has moved the finished stage to its place."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
 
 
 @click.group()

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,9 @@ from typing import Any
 from mnemoscope.core.errors import CorruptFile, OutOfSpace
 
 _BLOCK_BYTES = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# safetensors and torch raise errors of their own, which carry no number.
+_SAYS_FULL = re.compile(r"No space left on device|os error (28|122|27)\b|File too large")
 
 
 def file_fingerprint(path: Path) -> str:
@@ -59,15 +63,15 @@ def folder_fingerprint(folder: Path, *, pattern: str = "**/*") -> str:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns "no space left" into :class:`OutOfSpace` with the place and the remedy."""
+    """Turns "no space left" into :class:`OutOfSpace` with the place and the remedy, also where a library words it."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if getattr(error, "errno", None) not in _FULL and not _SAYS_FULL.search(str(error)):
             raise
         raise OutOfSpace(
-            f"{path}: the disk is full; what was finished before stays. "
-            f"Free space (or choose another --out) and run the same command again"
+            f"{path}: the disk is full; what was finished before stays. Free space, lift the limit on file sizes "
+            f"(ulimit -f) or choose another --out, and run the same command again"
         ) from error
 
 

@@ -63,6 +63,8 @@ def _resident_bytes(process: psutil.Process) -> int:
 class Run:
     """A run folder. Stages are built beside their final place and appear whole; a finished one is reused.
 
+    Of several processes of one training (``RANK``) the first keeps the records and moves what is finished.
+
     Args:
         out: the folder; made if absent.
         command: the command's name, such as ``"audit"``.
@@ -88,7 +90,9 @@ class Run:
             "status": "running",
             **environment(),
         }
-        self._claim()
+        self._keeps_records = os.environ.get("RANK", "0") == "0"
+        if self._keeps_records:
+            self._claim()
         self.write(status="running")
 
     def _claim(self) -> None:
@@ -137,6 +141,10 @@ class Run:
             self.stages[name] = {"key": key, "reused": True, "seconds": 0.0, "made_in": finished.get("made_in")}
             return final
         partial = self.out / f".partial-{name}-{key[:12]}"
+        if not self._keeps_records:
+            partial.mkdir(parents=True, exist_ok=True)
+            make(partial)
+            return final
         for stale in self.out.glob(f".partial-{name}-*"):
             if stale != partial:
                 shutil.rmtree(stale)
@@ -180,6 +188,8 @@ class Run:
 
     def write(self, *, status: str) -> None:
         """Writes ``run.json`` as things stand; ``status`` is running, done or failed."""
+        if not self._keeps_records:
+            return
         finished = datetime.now(UTC).isoformat(timespec="seconds") if status != "running" else None
         write_json(self.out / RUN_FILE, self._record | {"status": status, "finished": finished, "stages": self.stages})
 
