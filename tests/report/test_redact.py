@@ -63,6 +63,11 @@ def test_no_picture_is_in_it(made: Material, html: str) -> None:
     assert not [tag for tag, _ in Reader(html).tags if tag == "img"]
 
 
+def test_no_single_clip_is_drawn_with_its_ejection_fraction(made: Material, html: str, tmp_path: Path) -> None:
+    assert "EF measured by EF asked for" in write_report(made, out=tmp_path).read_text(encoding="utf-8")
+    assert "EF measured by EF asked for" not in html
+
+
 def test_the_answer_and_the_numbers_stay(html: str) -> None:
     text = Reader(html).text
     for said in (

@@ -34,6 +34,7 @@ def redacted(material: Material) -> Material:
         privacy=result.privacy and _privacy(result.privacy, clips=clips["synthetic"]),
         recall=result.recall and _recall(result.recall, clips),
         consistency=result.consistency and _consistency(result.consistency),
+        labels=result.labels and dataclasses.replace(result.labels, points=[]),
         verdict=dataclasses.replace(
             result.verdict,
             reasons=[_reason(text, clips=clips["synthetic"]) for text in result.verdict.reasons],
