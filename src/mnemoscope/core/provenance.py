@@ -141,8 +141,7 @@ class Run:
             self.stages[name] = {"key": key, "reused": True, "seconds": 0.0, "made_in": finished.get("made_in")}
             return final
         partial = self.out / f".partial-{name}-{key[:12]}"
-        if not self._keeps_records:
-            partial.mkdir(parents=True, exist_ok=True)
+        if not self._keeps_records:  # nothing is written here before the first process has claimed the folder
             make(partial)
             return final
         for stale in self.out.glob(f".partial-{name}-*"):

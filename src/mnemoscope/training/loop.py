@@ -158,9 +158,10 @@ def train(
         DegenerateValues: when the loss becomes NaN or infinite, with the step.
         CorruptFile: when the checkpoint in ``out`` is damaged or of another network.
     """
+    accelerator = _accelerator(config, device)  # here several processes meet; the first has claimed the run by then
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        return _train(task, config, out, seed, _accelerator(config, device), progress)
+        return _train(task, config, out, seed, accelerator, progress)
 
 
 def _train(
