@@ -389,10 +389,11 @@ def test_two_processes_train_by_the_command_and_find_the_finished_model_again(
     store: LatentStore, tmp_path: Path
 ) -> None:
     script = f"""
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 from mnemoscope.cli.train import LidmConfig, train_lidm_model
 rank, out = os.environ["RANK"], Path(sys.argv[1])
+time.sleep(3 * (rank == "0"))  # the other process comes first
 config = LidmConfig(lidm={with_changes(frames_per_clip=4).model_dump()!r}, seed=0)
 models = [train_lidm_model(store=Path({str(store.folder)!r}), out=out / "run", config=config) for _ in range(2)]
 found = [(model / "generator.json").is_file() for model in models]
