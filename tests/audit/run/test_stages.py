@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,9 +7,12 @@ from hypothesis import strategies as st
 
 from mnemoscope.audit.run import stages
 from mnemoscope.core.errors import ConfigError, InputError
+from mnemoscope.core.files import read_json, write_json
 from mnemoscope.latents.features import FrameFeatures, strided_frames
+from mnemoscope.latents.store import LatentStore
 from mnemoscope.search import WeightedL1
 from tests.reference.tiny_audit import settings
+from tests.toys import noise_clips, write_store
 
 
 @given(st.integers(1, 40).flatmap(lambda count: st.tuples(st.integers(2 * count, 500), st.just(count))))
@@ -58,3 +63,30 @@ def test_matches_by_hand() -> None:
     assert found.nearest.tolist() == [1, 1]
     assert found.query_frame.tolist() == [3, 0]
     assert found.gallery_frame.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "brought_to", "rates", "frames", "expected"),
+    [
+        (32.0, None, [32.0, 32.0], [3, 2], 32.0),  # drawn at that rate, as videos of a generator are
+        (32.0, None, [np.nan, np.nan], [1, 1], 32.0),  # single frames
+        (32.0, None, [32.0, 25.0], [3, 2], None),
+        (32.0, None, [32.0, np.nan], [3, 2], None),
+        (32.0, 16.0, [32.0, 32.0], [3, 2], 16.0),
+        (None, None, [32.0, 25.0], [3, 2], None),
+    ],
+)
+def test_clips_made_at_the_rate_of_the_real_ones_need_not_be_brought_to_it(
+    tmp_path: Path,
+    wanted: float | None,
+    brought_to: float | None,
+    rates: list[float],
+    frames: list[int],
+    expected: float | None,
+) -> None:
+    def store(name: str, target_fps: float | None) -> LatentStore:
+        made = write_store(tmp_path / name, noise_clips(frames), columns={"fps": rates})
+        write_json(made.folder / "store.json", read_json(made.folder / "store.json") | {"target_fps": target_fps})
+        return LatentStore(made.folder)
+
+    assert stages.rate_beside(store("real", wanted), store("synthetic", brought_to)) == expected

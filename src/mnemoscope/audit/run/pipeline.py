@@ -91,7 +91,8 @@ def _encode(
         scaling = of_real.store.record.scaling
         of_synthetic = _encoded_set(run, "synthetic", synthetic_clips, encoder(), scaling, config, progress)
     record = of_synthetic.store.record
-    stages.require_alike(of_real.store, record.encoder, (record.height, record.width, record.target_fps))
+    rate = stages.rate_beside(of_real.store, of_synthetic.store)
+    stages.require_alike(of_real.store, record.encoder, (record.height, record.width, rate))
     return of_real, of_synthetic, encoder() if of_real.files else None
 
 

@@ -84,6 +84,16 @@ def encoded(
     return LatentStore(run.stage(f"latents-{name}", inputs, make))
 
 
+def rate_beside(real: LatentStore, synthetic: LatentStore) -> float | None:
+    """Frames per second that a synthetic store counts as beside a real one (None: each clip's own).
+
+    Clips that were made at the rate of the real ones need not have been brought to it; single frames have no rate.
+    """
+    wanted, found = real.record.target_fps, synthetic.record.target_fps
+    moving = synthetic.clips.loc[synthetic.clips["n_frames"] > 1, "fps"].astype(float)
+    return wanted if found is None and (moving == wanted).all() else found
+
+
 def require_alike(real: LatentStore, encoder: str, size: tuple[int, int, float | None]) -> None:
     """Refuses to compare frames of other size, rate or encoder than those of the real clips.
 
