@@ -21,7 +21,7 @@ class VideoSampling:
     """How clips are sampled.
 
     Attributes:
-        n_frames: frames of each clip.
+        n_frames: frames of each clip; where they are fewer than the model's window, a whole window is made and cut.
         sampler: see :func:`~mnemoscope.sampling.samplers.make_scheduler`.
         steps: reverse steps.
         guidance: weight of the EF, see :func:`~mnemoscope.sampling.windows.video_predictor`.
@@ -71,7 +71,9 @@ def sample_clips(
     Raises:
         ConfigError: for a share of image steps without an image model, or a class the LVDM was not trained on.
     """
-    windows = cover(how.n_frames, int(record.window_frames or how.n_frames), merge=how.merge)
+    window = int(record.window_frames or how.n_frames)
+    length = max(how.n_frames, window)  # labels of shorter ones scatter more
+    windows = cover(length, window, merge=how.merge)
     condition = _condition(record, frames, ef, how, device)
     predict = video_predictor(network, condition, windows, guidance=how.guidance)
     if how.image_share > 0:
@@ -84,7 +86,7 @@ def sample_clips(
         predict = joint_predictor(image, predict, chosen)
     x = denoise(
         predict,
-        (how.n_frames, *record.frame_shape),
+        (length, *record.frame_shape),
         sampler=how.sampler,
         steps=how.steps,
         generators=sample_generators(seed, ids),
@@ -93,7 +95,7 @@ def sample_clips(
     )
     if record.motion_std is not None:
         x = condition.frame[:, None] + record.motion_std * x
-    return np.asarray(x.cpu().numpy())
+    return np.asarray(x[:, : how.n_frames].cpu().numpy())
 
 
 def _condition(
