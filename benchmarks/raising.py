@@ -70,7 +70,7 @@ def image_model(out: Path, clusters: int | None) -> str:
     recipe: dict[str, Any] = {
         "start": BUNDLED,
         "frames_per_clip": 3,
-        "loop": {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3, "ema_decay": 0.99, "precision": "bf16"},
+        "loop": {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3, "ema_decay": 0.99},
     }
     if clusters is not None:
         recipe |= {"clusters": clusters, "reid": str(judge(out))}

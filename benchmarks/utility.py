@@ -147,9 +147,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--relabel", choices=["off", "on", "both"], default="both")
     given: Any = parser.parse_args()
-    config = DownstreamConfig(
-        ef={"loop": {"precision": "bf16"}}, seeds=given.seeds, relabel=given.relabel, ef_reader="phantom"
-    )
+    config = DownstreamConfig(seeds=given.seeds, relabel=given.relabel, ef_reader="phantom")
     run(given.cohort, given.out, count=given.count, ef=given.ef, config=config)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 import mnemoscope
 from mnemoscope.core.errors import OutputConflict
+from mnemoscope.models.vae import frame_vae
 from tests.cli.conftest import Call
 from tests.reference.tiny_audit import drifting, write_clip
 
@@ -92,3 +93,17 @@ def test_a_broken_clip_ends_with_2_and_its_name_and_the_rest_is_kept(call: Call,
     assert (done.exit_code, done.stdout) == (2, "")
     assert "two.avi" in done.stderr
     assert not (tmp_path / "store" / "store.json").exists()
+
+
+def test_a_vae_that_half_precision_cannot_hold_is_warned_of_on_record(call: Call, clips: Path, tmp_path: Path) -> None:
+    network = frame_vae(channels=(4, 4, 8, 8), norm_groups=2)
+    network.encoder.conv_in.weight.data *= 1e7  # normalised away later, infinite in half precision
+    network.save_pretrained(tmp_path / "vae")
+    size = ("--set", "frames.height=32", "--set", "frames.width=32", "--vae", str(tmp_path / "vae"))
+    done = call("encode", clips / "real", "--out", tmp_path / "half", *size, "--set", "precision=fp16")
+    assert done.exit_code == 0, done.stderr
+    [warning] = json.loads((tmp_path / "half" / "encode.json").read_text())["warnings"]
+    assert "NaN or infinite values in torch.float16; such clips are computed in float32" in warning
+    call("encode", clips / "real", "--out", tmp_path / "full", *size, "--set", "precision=fp32")
+    half, full = (mnemoscope.LatentStore(tmp_path / name).frame_pool() for name in ("half", "full"))
+    np.testing.assert_array_equal(half[:], full[:])

@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -142,8 +143,26 @@ def test_a_reused_stage_still_says_what_it_cost(tmp_path: Path) -> None:
     assert made["seconds"] >= 0.05
     assert made["peak_memory_mb"] > 0
     found = record(tmp_path / "out")["stages"]["latents"]
-    assert found["made_in"] == {"seconds": made["seconds"], "peak_memory_mb": made["peak_memory_mb"]}
+    kept = ("seconds", "peak_memory_mb", "warnings")
+    assert found["made_in"] == {what: made[what] for what in kept}
     assert found["seconds"] == 0.0
+
+
+def test_a_stage_records_what_was_warned_of_while_it_was_made(tmp_path: Path) -> None:
+    log = logging.getLogger("mnemoscope.models.vae")
+    run = open_run(tmp_path / "out")
+    run.stage("quiet", {}, lambda _: log.info("not a warning"))
+    run.stage("latents", {}, lambda _: log.warning("%s: falls to float32", "clip"))
+    log.warning("afterwards")
+    run.write(status="done")
+    stages = record(tmp_path / "out")["stages"]
+    assert {name: stage["warnings"] for name, stage in stages.items()} == {
+        "quiet": [],
+        "latents": ["clip: falls to float32"],
+    }
+    again = open_run(tmp_path / "out")
+    again.stage("latents", {}, lambda _: None)
+    assert again.stages["latents"]["made_in"]["warnings"] == ["clip: falls to float32"]
 
 
 def test_a_stage_with_changed_inputs_is_made_again_without_old_files(tmp_path: Path) -> None:

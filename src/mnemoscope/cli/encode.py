@@ -12,7 +12,7 @@ from mnemoscope.core.config import Config
 from mnemoscope.core.errors import ConfigError, OutputConflict
 from mnemoscope.core.files import read_json, value_fingerprint, write_json
 from mnemoscope.core.progress import Progress, unwatched
-from mnemoscope.core.provenance import input_folder
+from mnemoscope.core.provenance import Warned, input_folder
 from mnemoscope.data.alter import alteration
 from mnemoscope.data.layouts import SplitShares, read_layout
 from mnemoscope.data.listing import TableColumns
@@ -105,17 +105,23 @@ def encode(
     _claim(out, plan)
     if is_store(out):
         return LatentStore(out)
-    return encode_set(
-        manifest,
-        out,
-        encoder=encoder,
-        transform=config.frames,
-        source=source,
-        scaling=scaling,
-        max_frames=config.max_frames,
-        alter=alteration(config.altered_frames, seed=config.seed) if config.altered_frames else None,
-        progress=progress,
-    )
+    with Warned() as warned:
+        try:
+            return encode_set(
+                manifest,
+                out,
+                encoder=encoder,
+                transform=config.frames,
+                source=source,
+                scaling=scaling,
+                max_frames=config.max_frames,
+                alter=alteration(config.altered_frames, seed=config.seed) if config.altered_frames else None,
+                progress=progress,
+            )
+        finally:
+            if warned.messages:
+                record = read_json(out / PLAN_FILE)
+                write_json(out / PLAN_FILE, record | {"warnings": record.get("warnings", []) + warned.messages})
 
 
 def _manifest(folders: list[Path], config: EncodeConfig) -> Manifest:

@@ -1,6 +1,7 @@
 """The run folder: who owns it, which stage is finished with which inputs, how long it took and how much memory."""
 
 import json
+import logging
 import os
 import platform
 import shutil
@@ -58,6 +59,25 @@ def _resident_bytes(process: psutil.Process) -> int:
         except psutil.NoSuchProcess:
             total += 0
     return int(total)
+
+
+class Warned(logging.Handler):
+    """Keeps what mnemoscope warns of while the block runs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps one message."""
+        self.messages.append(record.getMessage())
+
+    def __enter__(self) -> "Warned":
+        logging.getLogger("mnemoscope").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("mnemoscope").removeHandler(self)
 
 
 class Run:
@@ -151,16 +171,16 @@ class Run:
             partial.mkdir(exist_ok=True)
             make(partial)
         with disk_errors(partial):
-            made_in = {cost: self.stages[name][cost] for cost in ("seconds", "peak_memory_mb")}
+            made_in = {what: self.stages[name][what] for what in ("seconds", "peak_memory_mb", "warnings")}
             write_json(partial / STAGE_FILE, {"stage": name, "key": key, "inputs": inputs, "made_in": made_in})
             replace_folder(partial, final)
         return final
 
     @contextmanager
     def measured(self, name: str, key: str = "") -> Iterator[None]:
-        """Notes seconds and peak memory of the block under ``name``."""
+        """Notes seconds, peak memory and warnings of the block under ``name``."""
         start = time.perf_counter()
-        with PeakMemory() as memory:
+        with PeakMemory() as memory, Warned() as warned:
             yield
         seconds = round(time.perf_counter() - start, 2)
         self.stages[name] = {
@@ -168,6 +188,7 @@ class Run:
             "reused": False,
             "seconds": seconds,
             "peak_memory_mb": round(memory.peak_bytes / 1e6),
+            "warnings": warned.messages,
         }
         self.write(status="running")
 

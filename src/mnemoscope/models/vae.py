@@ -1,5 +1,6 @@
 """The VAE between pixels and latents: any diffusers ``AutoencoderKL``, used frame by frame."""
 
+import copy
 import logging
 import re
 from collections.abc import Callable
@@ -91,9 +92,9 @@ class Vae:
         seed: int = 0,
     ) -> None:
         self._torch_dtype = _torch_dtype(precision, device)
-        movable: Any = network  # diffusers' mixins hide torch's methods from type checkers
-        # torch's own method: diffusers' override warns about every change of precision.
-        self.network = nn.Module.to(movable, device, self._torch_dtype).to(memory_format=torch.channels_last).eval()
+        # Kept beside half precision: what overflows there cannot be brought back.
+        self._exact = copy.deepcopy(network) if self._torch_dtype != torch.float32 else network
+        self.network = _ready(network, device, self._torch_dtype)
         self.device = device
         self.posterior = posterior
         self.seed = seed
@@ -180,16 +181,12 @@ class Vae:
         if not self.fell_to_float32:
             log.warning("%s: NaN or infinite values in %s; such clips are computed in float32", what, half)
         self.fell_to_float32.append(what)
-        self._use(torch.float32)
+        network = self.network
+        self.network, self._torch_dtype = _ready(self._exact, self.device, torch.float32), torch.float32
         try:
             return compute()
         finally:
-            self._use(half)
-
-    def _use(self, dtype: torch.dtype) -> None:
-        self._torch_dtype = dtype
-        # torch's own method: diffusers' override warns about every change of precision.
-        nn.Module.to(self.network, dtype=dtype)
+            self.network, self._torch_dtype = network, half
 
     def _input(self, frames: np.ndarray) -> torch.Tensor:
         planes = frames[:, None] if frames.ndim == 3 else frames.transpose(0, 3, 1, 2)
@@ -202,6 +199,11 @@ class Vae:
             )
         x = torch.from_numpy(pixels_to_unit(planes))
         return x.to(self.device, self._torch_dtype, memory_format=torch.channels_last)
+
+
+def _ready(network: Any, device: str, dtype: torch.dtype) -> Any:
+    # torch's own method: diffusers' override warns about every change of precision.
+    return nn.Module.to(network, device, dtype).to(memory_format=torch.channels_last).eval()
 
 
 def load_vae(
