@@ -83,12 +83,12 @@ def test_other_rules_are_refused(rule: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("name,value\na,1\n", "expected a column EF, found name, value"),
+        ("name,value\na,1\n", "expected a column named EF in its first line, found name, value"),
         ("EF\n50\n", "expected 3 rows, one for each sample, found 1; lower --count"),
-        ("EF\n50\n60\n-1\n", "0 to 100 percent, found -1 in row 3 and 0 more; correct the list"),
-        ("EF\n50\n101\n102\n", "found 101 in row 2 and 1 more"),
-        ("EF,name\n50,a\n,b\n60,c\n", "found nan in row 2 and 0 more"),
-        ("EF\n50\nfifty\n60\n", "found nan in row 2 and 0 more"),
+        ("EF\n50\n60\n-1\n", "0 to 100 percent, found -1 in row 3; correct the list"),
+        ("EF\n50\n101\n102\n", "found 101 in row 2 and 1 more like it; correct the list"),
+        ("EF,name\n50,a\n,b\n60,c\n", "found nothing in row 2; correct"),
+        ("EF\n50\nfifty\n60\n", "found fifty in row 2; correct"),
         ("", "expected a readable CSV table"),
     ],
 )

@@ -55,14 +55,18 @@ def _listed(rule: str, count: int) -> np.ndarray:
     table = read_table(path)
     columns = {str(name).lower(): name for name in table.columns}
     if "ef" not in columns:
-        raise InputError(f"{path}: expected a column EF, found {', '.join(map(str, table.columns))}")
+        raise InputError(
+            f"{path}: expected a column named EF in its first line, found {', '.join(map(str, table.columns))}"
+        )
     if len(table) < count:
         raise InputError(f"{path}: expected {count} rows, one for each sample, found {len(table)}; lower --count")
     ef = pd.to_numeric(table[columns["ef"]], errors="coerce").to_numpy(dtype=np.float64)[:count]
     wrong = np.flatnonzero(~((ef >= 0) & (ef <= 100)))
     if len(wrong):
+        first = table[columns["ef"]].iloc[wrong[0]]
+        others = f" and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
         raise InputError(
-            f"{path}: expected EF from 0 to 100 percent, found {ef[wrong[0]]:g} in row {wrong[0] + 1} and "
-            f"{len(wrong) - 1} more; correct the list"
+            f"{path}: expected EF from 0 to 100 percent, found {'nothing' if pd.isna(first) else first} in row "
+            f"{wrong[0] + 1}{others}; correct the list"
         )
     return np.asarray(ef)

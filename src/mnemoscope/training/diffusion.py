@@ -116,7 +116,10 @@ def class_numbers(clips: pd.DataFrame, column: str | None) -> tuple[tuple[str, .
         )
     if clips[column].isna().any():
         empty = clips.loc[clips[column].isna(), "clip_id"]
-        raise InputError(f"{column}: {len(empty)} clip(s) have no class, such as {empty.iloc[0]}; fill the column")
+        remedy = " or name each folder's view (mnemoscope encode --set views.FOLDER=NAME)" if column == "view" else ""
+        raise InputError(
+            f"{column}: {len(empty)} clip(s) have no class, such as {empty.iloc[0]}; fill the column{remedy}"
+        )
     values = clips[column].astype(str)
     names = tuple(sorted(values.unique()))
     return names, values.map({name: number for number, name in enumerate(names)}).to_numpy(dtype=np.int64)
