@@ -89,7 +89,11 @@ _CONFIG = click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="YAML or JSON file with settings."
 )
 _SET = click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting, nested ones with dots; repeatable."
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any setting, nested ones with dots, as --dry-run lists them; repeatable.",
 )
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
