@@ -65,8 +65,7 @@ class LidmTraining(Config):
     def _one_kind_of_class(self) -> "LidmTraining":
         if self.clusters and (self.classes or not self.reid):
             raise ValueError(
-                "clusters: expected the folder of a re-identification model beside it (--set lidm.reid=RUN/reid/model), "
-                "and no classes"
+                "clusters: expected a re-identification model beside it (--set lidm.reid=FOLDER), and no classes"
             )
         return self
 
