@@ -218,10 +218,12 @@ def test_latents_alone_need_no_vae(call: Call, models: Models, videos: Path, tmp
     np.testing.assert_allclose(latents(tmp_path), latents(videos), **STORED)
 
 
-def test_the_class_stands_in_the_table(call: Call, models: Models, tmp_path: Path) -> None:
-    done = call(*video_words(models, tmp_path), "--class-name", "a4c", "--count", 1, "--latents-only")
+def test_the_class_stands_in_table_and_list(call: Call, models: Models, tmp_path: Path) -> None:
+    done = call(*video_words(models, tmp_path), "--class-name", "a4c", "--count", 1)
     assert done.exit_code == 0
     assert LatentStore(tmp_path / "latents").clips["view"].tolist() == ["a4c"]
+    assert pd.read_csv(tmp_path / "clips" / "FileList.csv")["View"].tolist() == ["a4c"]
+    assert read_layout(tmp_path / "clips").clips["view"].tolist() == ["a4c"]
 
 
 def test_even_classes_take_turns(call: Call, models: Models, images: Path, tmp_path: Path) -> None:

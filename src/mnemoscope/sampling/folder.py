@@ -152,8 +152,9 @@ def write_clips(store: LatentStore, vae: Vae, folder: Path, *, codec: Codec, pro
 
 
 def file_list(store: LatentStore) -> pd.DataFrame:
-    """EchoNet's list of a synthetic store."""
+    """EchoNet's list of a synthetic store, with a column View where a class was asked for."""
     clips = store.clips
+    view = {"View": clips["view"]} if clips["view"].notna().any() else {}
     return pd.DataFrame(
         {
             "FileName": clips["clip_id"],
@@ -166,4 +167,5 @@ def file_list(store: LatentStore) -> pd.DataFrame:
             "NumberOfFrames": clips["n_frames"],
             "Split": "SYNTHETIC",
         }
+        | view
     )
