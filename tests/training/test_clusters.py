@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from mnemoscope.latents.store import LatentStore
 from mnemoscope.training.clusters import clip_clusters
 from tests.sampling.tiny_models import SHAPE, tiny_reid
 from tests.tiny_generators import write_cohort
+from tests.toys import ToyClip, write_store
 
 GROUPS = (0, 1, 2, 0, 1, 2, 0, 2)
 SPLITS = ("train",) * 6 + ("holdout", "val")
@@ -34,9 +37,25 @@ def test_clips_of_one_kind_share_a_cluster_whatever_their_split(store: LatentSto
     np.testing.assert_array_equal(clip_clusters(store, reid, count=3, seed=0), found)
 
 
-def test_more_clusters_than_train_clips_are_refused(store: LatentStore) -> None:
+def test_a_patient_counts_once_however_often_it_was_recorded(tmp_path: Path) -> None:
+    """One patient in forty clips of two looks, which lie further apart than two patients of one clip each."""
+    rng = np.random.default_rng(1)
+    often, once = rng.normal(size=(2, *SHAPE)) * 2
+    look, other = rng.normal(size=(2, *SHAPE))
+    shown = {f"often{i:02d}": often + (-1) ** i * look / 2 for i in range(40)} | {"once": once, "too": once + other / 2}
+    clips = {
+        name: ToyClip((picture + rng.normal(size=(2, *SHAPE)) / 50).astype(np.float16), name.rstrip("0123456789"))
+        for name, picture in shown.items()
+    }
+    store = write_store(tmp_path / "store", clips)
+    found = clip_clusters(store, tiny_reid(scaling=store.record.scaling, encoder=store.record.encoder), count=3, seed=0)
+    assert set(found[:40]) == {found[0]}
+    assert len(set(found)) == 3
+
+
+def test_more_clusters_than_train_patients_are_refused(store: LatentStore) -> None:
     reid = tiny_reid(scaling=store.record.scaling, encoder=store.record.encoder)
-    with pytest.raises(TooFewSamples, match=r"at least 7 train clips.*found 6.*lidm\.clusters"):
+    with pytest.raises(TooFewSamples, match=r"at least 7 train patients.*found 6.*lidm\.clusters"):
         clip_clusters(store, reid, count=7, seed=0)
 
 
