@@ -2,7 +2,7 @@
 
     python -m benchmarks.raising --out runs/raising
 
-A registry where few patients come often: 42 children with sixty recordings each and 378 adults with one, in train. An
+A registry where few patients come often: 21 children with sixty recordings each and 189 adults with one, in train. An
 image model draws patients as often as it saw them, so that most of its frames are of the few. Trains, from the bundled
 image model, one without classes and others whose classes are clusters of train clips; samples as many frames of each;
 audits each set against the cohort, and writes docs/results/raising.md. What was finished before is kept.
@@ -33,10 +33,10 @@ from mnemoscope.models.generator import BUNDLED
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "raising.md"
 SHARES = {"val_share": 0.08, "holdout_share": 0.22}
 COHORTS = {
-    "adults": PhantomConfig(view="a4c", patients=540, frames=8, fps=12.0, seed=50, **SHARES),
-    "children": PhantomConfig(view="ped_a4c", patients=60, clips_per_patient=60, frames=8, fps=12.0, seed=50, **SHARES),
+    "adults": PhantomConfig(view="a4c", patients=270, frames=8, fps=12.0, seed=50, **SHARES),
+    "children": PhantomConfig(view="ped_a4c", patients=30, clips_per_patient=60, frames=8, fps=12.0, seed=50, **SHARES),
 }
-COUNT = 420
+COUNT = 210
 STEPS = 25
 CLUSTERS = (24,)
 SEED = 7
@@ -132,7 +132,7 @@ children with {clips["children"]} recordings, {patients["adults"]} adults with {
         COUNT
     } frames of each way to sample, as many as there are train patients, judged by one
 re-identification model. *Unconditional*: the bundled image model, trained on the cohort. *Clusters*: the same training
-with clusters of train clips as classes (k-means over re-identification features, `training/clusters.py`), every class
+with clusters of clips as classes (k-means over the mean features of train patients, `training/clusters.py`), every class
 sampled equally often (`--even-classes`); *any class* is the control, the same network without a class. No
 train clip and no feature of one is needed while sampling. A patient is reached who is the nearest of a gated frame.
 
