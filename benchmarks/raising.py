@@ -132,8 +132,8 @@ children with {clips["children"]} recordings, {patients["adults"]} adults with {
         COUNT
     } frames of each way to sample, as many as there are train patients, judged by one
 re-identification model. *Unconditional*: the bundled image model, trained on the cohort. *Clusters*: the same training
-with clusters of clips as classes (k-means over the mean features of train patients, `training/clusters.py`), every class
-sampled equally often (`--even-classes`); *any class* is the control, the same network without a class. No
+with clusters of clips as classes (k-means over the mean features of train patients, `training/clusters.py`), every
+class sampled equally often (`--even-classes`); *any class* is the control, the same network without a class. No
 train clip and no feature of one is needed while sampling. A patient is reached who is the nearest of a gated frame.
 
 {table(header, [row(of, children, found[0]) for of in found])}
