@@ -134,3 +134,17 @@ def test_no_train_frame_is_refused_with_the_remedy() -> None:
 def test_json_keeps_every_digit() -> None:
     scaling = scaling_of(latents((7, 3, 2, 2)))
     assert Scaling.from_json(scaling.to_json()) == scaling
+
+
+def test_constants_agree_up_to_the_rounding_of_another_processor_and_not_with_those_of_other_clips() -> None:
+    clips = latents((60, 4, 6, 6))
+    own = scaling_of(clips)
+    extreme = clips.astype(np.float32)
+    extreme[np.unravel_index(extreme.argmax(), extreme.shape)] += np.spacing(np.float16(extreme.max()))
+    rounded = scaling_of((extreme * (1 + 1e-5)).astype(np.float16))
+    assert own != rounded
+    assert own.agrees(rounded)
+    assert rounded.agrees(own)
+    assert not own.agrees(scaling_of(latents((60, 4, 6, 6), seed=1)))
+    assert not own.agrees(scaling_of(clips[:30]))
+    assert not own.agrees(scaling_of(clips[:, :3]))

@@ -275,7 +275,8 @@ def _shown_frames(config: VideosConfig, record: GeneratorRecord, names: list[str
 
 
 def _require_same_latents(image: GeneratorRecord, video: GeneratorRecord, config: VideosConfig) -> None:
-    if (image.encoder, image.frame_shape, image.scaling) != (video.encoder, video.frame_shape, video.scaling):
+    same = (image.encoder, image.frame_shape) == (video.encoder, video.frame_shape)
+    if not (same and image.scaling.agrees(video.scaling)):
         raise ConfigError(
             f"--lidm {config.lidm} and --lvdm {config.lvdm}: expected models of the same latents, found other VAEs, "
             f"sizes or scaling constants; train both on one store"

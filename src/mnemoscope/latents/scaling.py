@@ -14,6 +14,7 @@ import numpy as np
 from mnemoscope.core.errors import DegenerateValues, Mismatch
 
 ScalingMode = Literal["minmax", "standard"]
+_ROUNDING = 1e-2  # of a standard deviation; extremes are float16, whose steps beyond eight are .008
 
 
 def pixels_to_unit(frames: np.ndarray) -> np.ndarray:
@@ -48,6 +49,11 @@ class Scaling:
     def channels(self) -> int:
         """Number of channels C."""
         return len(self.low)
+
+    def agrees(self, other: "Scaling") -> bool:
+        """Whether these are the constants of the same clips: another processor rounds the same latents otherwise."""
+        mine, others = (np.array([s.low, s.high, s.mean, s.std]) for s in (self, other))
+        return mine.shape == others.shape and bool((np.abs(mine - others) <= _ROUNDING * np.array(self.std)).all())
 
     def apply(self, latents: np.ndarray, mode: ScalingMode) -> np.ndarray:
         """Scales latents (…, C, h, w) to float32: ``minmax`` maps the train extremes to [−1, 1] (as the paper, but

@@ -194,7 +194,7 @@ class LatentStore:
         Raises:
             Mismatch: naming both.
         """
-        if scaling != self.record.scaling:
+        if not scaling.agrees(self.record.scaling):
             raise Mismatch(
                 f"{self.folder}: encoded with other scaling constants than {owner}.\n"
                 f"  store: {json.dumps(self.record.scaling.to_json())}\n  {owner}: {json.dumps(scaling.to_json())}\n"
