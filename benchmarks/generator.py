@@ -4,8 +4,8 @@
 
 Expects in ``--out`` and beside it what the commands at the page's end make: cohorts, latents and trained models.
 ``--bundle`` first copies these models, in half precision, to where the package looks for them, and writes down
-the guidance that suits the video model. What was measured before is kept (``measured/``). Writes
-docs/results/generator.md and its figures.
+the guidance that suits the video model. What was measured of these weights before is kept
+(docs/results/generator/). Writes docs/results/generator.md and its figures.
 """
 
 import argparse
@@ -30,7 +30,14 @@ from mnemoscope.audit.labels import mae, r2
 from mnemoscope.audit.run import AuditConfig
 from mnemoscope.cli.audit import audited
 from mnemoscope.cli.sample import VideosConfig, sample_videos
-from mnemoscope.core.files import read_json, whole_folder, write_json, write_text
+from mnemoscope.core.files import (
+    folder_fingerprint,
+    read_json,
+    value_fingerprint,
+    whole_folder,
+    write_json,
+    write_text,
+)
 from mnemoscope.core.progress import unwatched
 from mnemoscope.core.rng import generator
 from mnemoscope.latents.features import strided_frames
@@ -50,6 +57,7 @@ import matplotlib.pyplot as plt
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "results" / "generator.md"
+MEASURED = DOCS / "results" / "generator"  # what the page is made of, of the weights that its key names
 RECIPES = Path(__file__).parent / "recipes"
 LAST = {
     "lidm": ("even", "lidm-even.yaml"),
@@ -86,7 +94,7 @@ Figures = dict[str, Any]
 
 
 class Bench:
-    """Models, the cohort's latents and the folder that measurements are kept in."""
+    """Models and the cohort's latents."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -96,13 +104,22 @@ class Bench:
         self.lvdm, self.video_record = load_lvdm(BUNDLED)
         self.guidance = self.video_record.guidance
 
-    def kept(self, name: str, measure: Callable[[], Figures]) -> Figures:
-        """What ``measure`` found, now or in an earlier call."""
-        path = self.out / "measured" / f"{name}.json"
-        if not path.is_file():
-            path.parent.mkdir(exist_ok=True)
-            write_json(path, measure())
-        return read_json(path)
+    def kept(self, name: str, measure: Callable[[], Figures], *, of_choice: bool = True) -> Figures:
+        """What ``measure`` found of these weights, now or in an earlier call.
+
+        Args:
+            name: of the measurement, and of its file.
+            measure: makes it.
+            of_choice: whether it depends on the guidance and the response that were chosen, not on weights alone.
+        """
+        choice = [self.guidance, self.video_record.ef_shown] if of_choice else []
+        weights = [folder_fingerprint(BUNDLED_FOLDER / kind / "unet", pattern="*.*") for kind in LAST]
+        key = value_fingerprint([weights, choice])
+        path = MEASURED / f"{name}.json"
+        if not path.is_file() or read_json(path)["key"] != key:
+            MEASURED.mkdir(exist_ok=True)
+            write_json(path, {"key": key, "found": measure()})
+        return dict(read_json(path)["found"])
 
     def frames(self, count: int, *, sampler: Sampler = "dpm++", steps: int = 25, prefix: str = "FRAME") -> np.ndarray:
         """Standardised latents of new frames."""
@@ -191,7 +208,7 @@ def labels_of_guidance(bench: Bench) -> Figures:
     """
     ef, found = np.concatenate([uniform_ef(count) for count in CHOOSING.values()]), []
     for guidance in GUIDANCES:
-        labels = bench.kept(f"guidance-{guidance:g}", partial(labels_of, bench, guidance))
+        labels = bench.kept(f"guidance-{guidance:g}", partial(labels_of, bench, guidance), of_choice=False)
         shown = response(ef, np.array(labels["measured"]))
         error = np.interp(labels["measured"], shown, EF_TOLD) - ef
         found.append(labels | {"guidance": guidance, "shown": shown.tolist(), "scatter": float(error.std())})
