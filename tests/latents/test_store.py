@@ -211,7 +211,7 @@ def test_nan_frames_name_the_clip(store: LatentStore, limit_bytes: int) -> None:
 def test_other_scaling_constants_are_refused_and_both_are_shown(store: LatentStore) -> None:
     own = store.record.scaling
     store.require_scaling(own, owner="model")
-    other = Scaling(low=own.low, high=own.high, mean=own.mean, std=(own.std[0], own.std[1] * 1.05))
+    other = Scaling(low=own.low, high=own.high, mean=own.mean, std=(own.std[0], own.std[1] * 1.011))
     with pytest.raises(Mismatch, match=r"(?s)store.*model.*--scaling-from") as caught:
         store.require_scaling(other, owner="model")
     assert json.dumps(own.to_json()) in str(caught.value)
