@@ -1,11 +1,12 @@
 """The bundled generator on the phantom: how good its frames are, whether its videos do what they are asked, how fast.
 
-    python -m benchmarks.generator --out runs/even [--bundle]
+    python -m benchmarks.generator --out runs/even [--bundle | --guidance]
 
-Expects in ``--out`` and beside it what the commands at the page's end make: cohorts, latents and trained models.
-``--bundle`` first copies these models, in half precision, to where the package looks for them, and writes down
-the guidance that suits the video model. What was measured of these weights before is kept
-(docs/results/generator/). Writes docs/results/generator.md and its figures.
+Expects in ``--out`` and beside it what the commands at the page's end make: cohorts, latents and, for ``--bundle``,
+trained models. ``--bundle`` first copies these models, in half precision, to where the package looks for them.
+``--guidance``, and ``--bundle`` too, writes down the guidance that suits the video model and what clips show then.
+What was measured of these weights before is kept (docs/results/generator/). Writes docs/results/generator.md and its
+figures.
 """
 
 import argparse
@@ -64,9 +65,9 @@ LAST = {
     "lvdm": ("wide", "lvdm-wide.yaml"),
 }  # cohort and recipe of the last training
 STEPS = 8
-EF_LENGTHS = {16: 60, 64: 32, 128: 16}
+EF_LENGTHS = {16: 200, 64: 32, 128: 16}
 GUIDANCES = (1.0, 1.5, 2.0)  # at 3 the EF shown bends away from the EF told so far that the error grows
-CHOOSING = {24: 48, 64: 24}
+CHOOSING = {16: 96, 64: 32}
 GUIDANCE_FILE = BUNDLED_FOLDER / "lvdm" / "guidance.csv"
 GUIDANCE_COLUMNS = ("guidance", "r2", "mae", "slope", "offset", "scatter")
 COMPARED = 8
@@ -104,17 +105,18 @@ class Bench:
         self.lvdm, self.video_record = load_lvdm(BUNDLED)
         self.guidance = self.video_record.guidance
 
-    def kept(self, name: str, measure: Callable[[], Figures], *, of_choice: bool = True) -> Figures:
+    def kept(self, name: str, measure: Callable[[], Figures], *settings: object, of_choice: bool = True) -> Figures:
         """What ``measure`` found of these weights, now or in an earlier call.
 
         Args:
             name: of the measurement, and of its file.
             measure: makes it.
+            settings: what else it depends on.
             of_choice: whether it depends on the guidance and the response that were chosen, not on weights alone.
         """
         choice = [self.guidance, self.video_record.ef_shown] if of_choice else []
         weights = [folder_fingerprint(BUNDLED_FOLDER / kind / "unet", pattern="*.*") for kind in LAST]
-        key = value_fingerprint([weights, choice])
+        key = value_fingerprint([weights, choice, settings])
         path = MEASURED / f"{name}.json"
         if not path.is_file() or read_json(path)["key"] != key:
             MEASURED.mkdir(exist_ok=True)
@@ -208,7 +210,7 @@ def labels_of_guidance(bench: Bench) -> Figures:
     """
     ef, found = np.concatenate([uniform_ef(count) for count in CHOOSING.values()]), []
     for guidance in GUIDANCES:
-        labels = bench.kept(f"guidance-{guidance:g}", partial(labels_of, bench, guidance), of_choice=False)
+        labels = bench.kept(f"guidance-{guidance:g}", partial(labels_of, bench, guidance), CHOOSING, of_choice=False)
         shown = response(ef, np.array(labels["measured"]))
         error = np.interp(labels["measured"], shown, EF_TOLD) - ef
         found.append(labels | {"guidance": guidance, "shown": shown.tolist(), "scatter": float(error.std())})
@@ -344,6 +346,10 @@ def bundle(out: Path) -> None:
             save_file({name: value.half() for name, value in load_file(weights).items()}, weights)
             shutil.copy(made / "training" / "log.csv", folder / "log.csv")
             shutil.copy(RECIPES / recipe, folder / "training.yaml")
+
+
+def choose_guidance(out: Path) -> None:
+    """Writes the guidance whose labels scatter least, and its response, into the bundled record."""
     bench = Bench(out)
     found = labels_of_guidance(bench)
     chosen = found["chosen"]
@@ -475,7 +481,9 @@ was chosen.
 def page(bench: Bench) -> str:
     """The page, from what was measured."""
     how = VideoSampling(steps=STEPS, guidance=bench.guidance)
-    labels = {n: bench.kept(f"labels-{n}", partial(labels_at, bench, n, count, how)) for n, count in EF_LENGTHS.items()}
+    labels = {
+        n: bench.kept(f"labels-{n}", partial(labels_at, bench, n, count, how), count) for n, count in EF_LENGTHS.items()
+    }
     reader = {n: bench.kept(f"reader-{n}", partial(real_labels, bench, n)) for n in (16, 32)}
     audit = bench.audit()
     consistency = audit["consistency"]
@@ -652,9 +660,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/even"))
     parser.add_argument("--bundle", action="store_true")
+    parser.add_argument("--guidance", action="store_true")
     given = parser.parse_args()
     if given.bundle:
         bundle(given.out)
+    if given.bundle or given.guidance:
+        choose_guidance(given.out)
     text = page(Bench(given.out))
     write_text(PAGE, text)
     print(text)
