@@ -1,15 +1,15 @@
-"""Recall-raising sampling on a cohort of which an image model covers little: clusters sampled evenly.
+"""Recall-raising sampling on a cohort of which an image model covers little: clusters and patients drawn evenly.
 
     python -m benchmarks.raising --out runs/raising
 
 A registry where few patients come often: 21 children with sixty recordings each and 189 adults with one, in train. An
 image model draws patients as often as it saw them, so that most of its frames are of the few. Trains, from the bundled
-image model, one without classes and others whose classes are clusters of train clips; samples as many frames of each;
-audits each set against the cohort, and writes docs/results/raising.md. What was finished before is kept.
+image model, models with and without clusters of train clips as classes, drawing clips or patients evenly; samples as
+many frames of each; audits each set against the cohort, and writes docs/results/raising.md. What was finished before is
+kept.
 """
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,36 @@ COHORTS = {
 }
 COUNT = 210
 STEPS = 25
-CLUSTERS = (24,)
+CLUSTERS = 24
 SEED = 7
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train and to sample.
+
+    Attributes:
+        name: in the page.
+        clusters: classes of the model.
+        patient_evenness: 1 where the training draws every patient as often.
+    """
+
+    name: str
+    clusters: int | None = None
+    patient_evenness: float = 0.0
+
+    @property
+    def folder(self) -> str:
+        """Where its model, frames and audit are."""
+        return self.name.replace(" ", "-").replace(",", "")
+
+
+WAYS = (
+    Way("unconditional"),
+    Way(f"{CLUSTERS} clusters", clusters=CLUSTERS),
+    Way("patients evenly", patient_evenness=1.0),
+    Way(f"{CLUSTERS} clusters, patients evenly", clusters=CLUSTERS, patient_evenness=1.0),
+)
 
 
 @dataclass(frozen=True)
@@ -62,39 +90,34 @@ def latents(out: Path) -> Path:
 
 def judge(out: Path) -> Path:
     """The re-identification model that judges all sets: that of the first audit."""
-    return out / "unconditional" / "audit" / "reid" / "model"
+    return out / WAYS[0].folder / "audit" / "reid" / "model"
 
 
-def image_model(out: Path, clusters: int | None) -> str:
-    """Folder of an image model of the cohort, with so many clusters as classes."""
+def image_model(out: Path, way: Way) -> str:
+    """Folder of an image model of the cohort."""
     recipe: dict[str, Any] = {
         "start": BUNDLED,
         "frames_per_clip": 3,
+        "patient_evenness": way.patient_evenness,
         "loop": {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3, "ema_decay": 0.99},
     }
-    if clusters is not None:
-        recipe |= {"clusters": clusters, "reid": str(judge(out))}
+    if way.clusters is not None:
+        recipe |= {"clusters": way.clusters, "reid": str(judge(out))}
     config = LidmConfig(lidm=recipe, seed=SEED)
-    return str(train_lidm_model(store=out / "latents", out=out / f"lidm-{clusters}", config=config))
+    return str(train_lidm_model(store=out / "latents", out=out / way.folder / "lidm", config=config))
 
 
-def audit_of(out: Path, name: str, *, lidm: str, even: bool, reid: Path | None) -> Set:
-    """Samples a set and audits it."""
-    folder = out / name.replace(" ", "-").replace(",", "")
-    config = ImagesConfig(lidm=lidm, count=COUNT, steps=STEPS, even_classes=even, latents_only=True, seed=SEED)
+def audit_of(out: Path, way: Way) -> Set:
+    """Samples a set, classes evenly, and audits it; the first audit trains the re-identification model of all."""
+    folder = out / way.folder
+    even = way.clusters is not None
+    config = ImagesConfig(
+        lidm=image_model(out, way), count=COUNT, steps=STEPS, even_classes=even, latents_only=True, seed=SEED
+    )
     made = sample_images(out=folder / "sampled", config=config)
-    settings = AuditConfig(reid_model=reid)
+    settings = AuditConfig(reid_model=None if way is WAYS[0] else judge(out))
     found = audited(out / "latents", made.latents.folder, folder / "audit", settings, progress=unwatched)
-    return Set(name, read_json(folder / "audit" / "audit.json"), found.patients)
-
-
-def sets(out: Path) -> Iterator[Set]:
-    """Every way to sample; the first audit trains the re-identification model of all."""
-    yield audit_of(out, "unconditional", lidm=image_model(out, None), even=False, reid=None)
-    for clusters in CLUSTERS:
-        lidm = image_model(out, clusters)
-        yield audit_of(out, f"{clusters} clusters, any class", lidm=lidm, even=False, reid=judge(out))
-        yield audit_of(out, f"{clusters} clusters, evenly", lidm=lidm, even=True, reid=judge(out))
+    return Set(way.name, read_json(folder / "audit" / "audit.json"), found.patients)
 
 
 def share(rows: pd.Series) -> str:
@@ -133,8 +156,9 @@ children with {clips["children"]} recordings, {patients["adults"]} adults with {
     } frames of each way to sample, as many as there are train patients, judged by one
 re-identification model. *Unconditional*: the bundled image model, trained on the cohort. *Clusters*: the same training
 with clusters of clips as classes (k-means over the mean features of train patients, `training/clusters.py`), every
-class sampled equally often (`--even-classes`); *any class* is the control, the same network without a class. No
-train clip and no feature of one is needed while sampling. A patient is reached who is the nearest of a gated frame.
+class sampled equally often (`--even-classes`). *Patients evenly*: as many draws of every patient in the training,
+however many recordings there are of them (`lidm.patient_evenness=1`). No train clip and no feature of one is needed
+while sampling. A patient is reached who is the nearest of a gated frame.
 
 {table(header, [row(of, children, found[0]) for of in found])}
 
@@ -147,7 +171,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/raising"))
     out = parser.parse_args().out
     store = LatentStore(latents(out))
-    text = page(list(sets(out)), store)
+    text = page([audit_of(out, way) for way in WAYS], store)
     write_text(PAGE, text)
     print(text)
 

@@ -13,6 +13,7 @@ from mnemoscope.core.errors import CorruptFile, InputError, Mismatch, TooFewSamp
 from mnemoscope.models.generator import noise_schedule
 from mnemoscope.models.lidm import build_lidm, save_lidm
 from mnemoscope.training.diffusion import (
+    Draws,
     begin,
     class_numbers,
     drawn_noise,
@@ -180,3 +181,31 @@ def test_a_training_starts_from_a_model_of_its_own_kind_only(tmp_path: Path) -> 
     wider = build_lidm(LIDM.model_copy(update={"channels": (16, 48)}), frame_shape=(2, 4, 4), n_classes=0)
     with pytest.raises(CorruptFile, match="fit"):
         begin(wider.unet, str(tmp_path / "fit"), "lidm", store, ())
+
+
+@given(groups=st.lists(st.integers(0, 20), min_size=1, max_size=30), evenness=st.floats(0, 1))
+def test_a_group_weighs_its_count_to_the_power_of_one_minus_evenness(groups: list[int], evenness: float) -> None:
+    chances = Draws(np.array(groups), evenness=evenness).chances
+    assert chances.sum() == pytest.approx(1)
+    weights = {group: groups.count(group) ** (1 - evenness) for group in set(groups)}
+    for group, weight in weights.items():
+        members = chances[np.array(groups) == group]
+        assert members.sum() == pytest.approx(weight / sum(weights.values()))
+        np.testing.assert_allclose(members, members[0])
+
+
+@pytest.mark.parametrize(
+    ("evenness", "expected"),
+    [(0.0, [0.25] * 4), (1.0, [1 / 6, 1 / 6, 1 / 6, 1 / 2]), (0.5, [0.21132, 0.21132, 0.21132, 0.36603])],
+)
+def test_chances_of_a_small_case(evenness: float, expected: list[float]) -> None:
+    """A group of three and one alone: at 0.5, √3 stands against 1."""
+    np.testing.assert_allclose(Draws(np.array(["a", "a", "a", "b"]), evenness=evenness).chances, expected, atol=1e-5)
+
+
+@given(groups=st.lists(st.integers(0, 3), min_size=1, max_size=9), evenness=st.floats(0, 1))
+def test_shares_spread_over_all_draw_each_item_by_its_chance(groups: list[int], evenness: float) -> None:
+    draws, n = Draws(np.array(groups), evenness=evenness), 3000
+    items = [draws.at((k + 0.5) / n) for k in range(n)]
+    np.testing.assert_allclose(np.bincount(items, minlength=len(groups)) / n, draws.chances, atol=1 / n)
+    assert draws.at(np.nextafter(1.0, 0.0)) == len(groups) - 1

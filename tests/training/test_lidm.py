@@ -92,6 +92,20 @@ def test_every_train_frame_is_drawn_and_no_other(store: LatentStore) -> None:
     assert set(found) == {(clip, k) for clip in TRAIN for k in range(COUNTS[clip])}
 
 
+@pytest.mark.parametrize(("evenness", "chances"), [(1.0, (1 / 4, 1 / 4, 1 / 2)), (0.0, (1 / 3, 1 / 3, 1 / 3))])
+def test_patients_are_drawn_evenly_however_many_clips_they_have(
+    tmp_path: Path, evenness: float, chances: tuple[float, ...]
+) -> None:
+    """Two clips of one patient, one of another; within five standard deviations of the binomial."""
+    frames = [coded_frames(i, count) for i, count in enumerate(COUNTS)]
+    patients = {"patient_id": ["often", "val", "often", "once", "holdout"]}
+    two = write_cohort(tmp_path / "store", frames, splits=SPLITS, columns=patients)
+    drawn = task(two, frames_per_clip=200, patient_evenness=evenness).batch(0, np.arange(600))["x"].numpy()
+    clips = np.array([code(two, frame)[0] for frame in drawn])
+    for clip, chance in zip(TRAIN, chances, strict=True):
+        assert (clips == clip).sum() == pytest.approx(600 * chance, abs=5 * (600 * chance * (1 - chance)) ** 0.5)
+
+
 def test_frames_are_standardised_with_the_constants_of_the_store(store: LatentStore) -> None:
     [frame] = task(store).batch(0, np.array([1]))["x"].double().numpy()
     clip, number = code(store, frame.astype(np.float32))
@@ -260,6 +274,7 @@ def test_the_paper_preset_has_the_sizes_of_the_paper() -> None:
 CHANGES: dict[str, Any] = {
     "architecture": LIDM.model_copy(update={"layers": 2}).model_dump(),
     "frames_per_clip": 1,
+    "patient_evenness": 1.0,
     "classes": "view",
     "class_dropout": 0.9,
     "val_frames": 1,
@@ -302,6 +317,12 @@ def test_every_setting_changes_the_training(
         base = trace(store, tmp_path / "base", clusters=2, reid=str(models["some"]))
         other = {"clusters": 3} if name == "clusters" else {"reid": str(models["others"])}
         found = trace(store, tmp_path / "changed", **{"clusters": 2, "reid": str(models["some"])} | other)
+    elif name == "patient_evenness":
+        frames = [coded_frames(i, count) for i, count in enumerate(COUNTS)]
+        patients = {"patient_id": ["often", "val", "often", "once", "holdout"]}
+        store = write_cohort(tmp_path / "store", frames, splits=SPLITS, columns=patients)
+        found = trace(store, tmp_path / "changed", patient_evenness=CHANGES[name])
+        base = trace(store, tmp_path / "base")
     elif name == "start":
         train_lidm(store, TINY, tmp_path / "first", seed=7)
         found = trace(store, tmp_path / "changed", start=str(tmp_path / "first" / "model"))

@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -19,7 +17,7 @@ from mnemoscope.training import lvdm as lvdm_training
 from mnemoscope.training.checkpoint import load_checkpoint
 from mnemoscope.training.diffusion import drawn_noise
 from mnemoscope.training.loop import BEST, CHECKPOINT, LoopConfig
-from mnemoscope.training.lvdm import PRESETS, LvdmTask, LvdmTraining, even_draws, paper_training, train_lvdm
+from mnemoscope.training.lvdm import PRESETS, LvdmTask, LvdmTraining, paper_training, train_lvdm
 from tests.tiny_generators import LVDM, coded_frames, tiny_lvdm, write_cohort
 from tests.toys import ToyClip, write_store
 
@@ -136,29 +134,6 @@ def test_conditions_are_dropped_as_often_as_asked(store: LatentStore, frame: flo
         assert int(found.sum()) == pytest.approx(400 * share, abs=5 * (400 * share * (1 - share)) ** 0.5)
 
 
-@given(bands=st.lists(st.integers(0, 20), min_size=1, max_size=30), evenness=st.floats(0, 1), seed=st.integers(0, 99))
-def test_a_band_of_ef_weighs_its_count_to_the_power_of_one_minus_evenness(
-    bands: list[int], evenness: float, seed: int
-) -> None:
-    ef = np.array(bands) * 5 + np.random.default_rng(seed).uniform(0, 4.99, len(bands))
-    draws = even_draws(ef, evenness)
-    assert draws.sum() == pytest.approx(1)
-    weights = {band: bands.count(band) ** (1 - evenness) for band in set(bands)}
-    for band, weight in weights.items():
-        members = draws[np.array(bands) == band]
-        assert members.sum() == pytest.approx(weight / sum(weights.values()))
-        np.testing.assert_allclose(members, members[0])
-
-
-@pytest.mark.parametrize(
-    ("evenness", "expected"),
-    [(0.0, [0.25] * 4), (1.0, [1 / 6, 1 / 6, 1 / 6, 1 / 2]), (0.5, [0.21132, 0.21132, 0.21132, 0.36603])],
-)
-def test_even_draws_of_a_small_case(evenness: float, expected: list[float]) -> None:
-    """Three clips from 50 to under 55 and one of 55: at 0.5, √3 stands against 1."""
-    np.testing.assert_allclose(even_draws(np.array([50.0, 52.0, 54.99, 55.0]), evenness), expected, atol=1e-5)
-
-
 @pytest.mark.parametrize("evenness", [0.0, 1.0])
 def test_clips_are_drawn_with_these_chances(tmp_path: Path, evenness: float) -> None:
     efs = [51.0, 52.0, 53.0, 30.0, 50.0]
@@ -169,7 +144,7 @@ def test_clips_are_drawn_with_these_chances(tmp_path: Path, evenness: float) -> 
         columns={"ef": efs, "fps": [50.0] * 5},
     )
     ef = task(store, windows_per_clip=100, ef_evenness=evenness).batch(0, np.arange(400))["ef"].numpy()
-    for value, share in zip(efs, even_draws(np.array(efs[:4]), evenness), strict=False):
+    for value, share in zip(efs, {0.0: [1 / 4] * 4, 1.0: [1 / 6] * 3 + [1 / 2]}[evenness], strict=False):
         assert (ef == value).sum() == pytest.approx(400 * share, abs=5 * (400 * share * (1 - share)) ** 0.5)
 
 

@@ -51,6 +51,28 @@ def drawn_noise(seed: int, key: Sequence[str | int], shape: tuple[int, ...], *, 
     return (noise + np.float32(offset) * constant).astype(np.float32)
 
 
+class Draws:
+    """Draws of N items that belong to groups: a group of n weighs n^(1 − evenness), its items share that equally.
+
+    Args:
+        groups: of each item, (N,).
+        evenness: 0 draws every item as often, 1 every group.
+
+    Attributes:
+        chances: of each item, (N,); they sum to 1.
+    """
+
+    def __init__(self, groups: np.ndarray, *, evenness: float) -> None:
+        _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+        weight = counts[inverse].astype(np.float64) ** -evenness
+        self.chances: np.ndarray = weight / weight.sum()
+        self._edges = np.cumsum(self.chances)
+
+    def at(self, share: float) -> int:
+        """The item that holds this share of all chances, ``share`` in [0, 1)."""
+        return min(int(np.searchsorted(self._edges, share, side="right")), len(self._edges) - 1)
+
+
 def even_steps(count: int, total: int = 1000) -> np.ndarray:
     """``count`` steps spread evenly over the schedule, so that validation sees all of it, (count,)."""
     return np.floor((np.arange(count) + 0.5) * total / count).astype(np.int64)

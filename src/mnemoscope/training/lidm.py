@@ -19,7 +19,16 @@ from mnemoscope.models.initial import named_weights
 from mnemoscope.models.lidm import Lidm, LidmArchitecture, build_lidm, paper_architecture, save_lidm
 from mnemoscope.models.reid import load_reid
 from mnemoscope.training.clusters import clip_clusters
-from mnemoscope.training.diffusion import begin, class_numbers, drawn_noise, even_steps, mean_over, noisy, train_and_val
+from mnemoscope.training.diffusion import (
+    Draws,
+    begin,
+    class_numbers,
+    drawn_noise,
+    even_steps,
+    mean_over,
+    noisy,
+    train_and_val,
+)
 from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, is_main_process, train
 
 _VAL_BLOCK = 128
@@ -32,6 +41,7 @@ class LidmTraining(Config):
         architecture: the network.
         start: a model of this architecture whose weights the training begins with (``bundled`` or a folder).
         frames_per_clip: random frames of each train clip in an epoch.
+        patient_evenness: 0 draws every clip as often, 1 every patient, however many clips a patient has.
         classes: column of the clip table (such as view) to condition on.
         clusters: condition on so many clusters of alike clips instead (``training/clusters.py``).
         reid: folder of the re-identification model that clusters look alike to.
@@ -43,6 +53,7 @@ class LidmTraining(Config):
     architecture: LidmArchitecture = LidmArchitecture()
     start: str | None = None
     frames_per_clip: int = Field(16, ge=1)
+    patient_evenness: float = Field(0.0, ge=0, le=1)
     classes: str | None = None
     clusters: int | None = Field(None, ge=2)
     reid: str | None = None
@@ -108,19 +119,22 @@ class LidmTask:
         self._first, self._count = clips["first_frame"].to_numpy(), clips["n_frames"].to_numpy()
         self._classes = classes[(store.clips["split"] == "train").to_numpy()]
         self._any = network.n_classes
+        self._draws = Draws(clips["patient_id"].to_numpy(dtype=str), evenness=recipe.patient_evenness)
         every = np.concatenate([np.arange(f, f + n) for f, n in zip(val["first_frame"], val["n_frames"], strict=True)])
         chosen = strided_frames(len(every), recipe.val_frames)
         val_classes = classes[(store.clips["split"] == "val").to_numpy()]
         self._val, self._val_classes = every[chosen], np.repeat(val_classes, val["n_frames"].astype(int))[chosen]
 
     def examples(self) -> int:
-        """Some random frames of each clip."""
+        """Some random frames for each clip."""
         return len(self._first) * self._recipe.frames_per_clip
 
     def batch(self, epoch: int, indices: np.ndarray) -> Batch:
         """Standardised latents, noise, steps and classes."""
+        draws = np.array([generator(self._seed, "lidm", epoch, int(i)).random(4) for i in indices])
         clip = indices % len(self._first)
-        draws = np.array([generator(self._seed, "lidm", epoch, int(i)).random(3) for i in indices])
+        if self._recipe.patient_evenness:
+            clip = np.array([self._draws.at(share) for share in draws[:, 3]])
         numbers = self._first[clip] + (draws[:, 0] * self._count[clip]).astype(np.int64)
         classes = np.where(draws[:, 2] < self._recipe.class_dropout, self._any, self._classes[clip])
         noise = [

@@ -23,7 +23,16 @@ from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.generator import GeneratorRecord, noise_schedule
 from mnemoscope.models.initial import named_weights
 from mnemoscope.models.lvdm import Condition, Lvdm, LvdmArchitecture, build_lvdm, paper_architecture, save_lvdm
-from mnemoscope.training.diffusion import begin, class_numbers, drawn_noise, even_steps, mean_over, noisy, train_and_val
+from mnemoscope.training.diffusion import (
+    Draws,
+    begin,
+    class_numbers,
+    drawn_noise,
+    even_steps,
+    mean_over,
+    noisy,
+    train_and_val,
+)
 from mnemoscope.training.loop import Batch, LoopConfig, TrainingState, is_main_process, train
 
 _VAL_BLOCK = 8
@@ -109,19 +118,6 @@ PRESETS = {"small": LvdmTraining, "paper": paper_training}
 Preset = Literal["small", "paper"]
 
 
-def even_draws(ef: np.ndarray, evenness: float) -> np.ndarray:
-    """Probability of drawing each clip, (N,), sums to 1: a band of EF with n clips weighs n^(1 − evenness).
-
-    Args:
-        ef: in percent, (N,).
-        evenness: in [0, 1].
-    """
-    band = np.floor(ef / _EF_BIN_PCT).astype(np.int64)
-    _, inverse, counts = np.unique(band, return_inverse=True, return_counts=True)
-    weight = counts[inverse].astype(np.float64) ** -evenness
-    return np.asarray(weight / weight.sum())
-
-
 class LvdmTask:
     """The LVDM stage, as the training loop wants it."""
 
@@ -135,7 +131,8 @@ class LvdmTask:
         table = store.clips.assign(class_number=numbers)
         self._clips, self._val = (table[table["split"] == s].reset_index(drop=True) for s in ("train", "val"))
         self.motion_std = self._measured_motion() if recipe.anchored else None
-        self._edges = np.cumsum(even_draws(self._clips["ef"].to_numpy(dtype=np.float64), recipe.ef_evenness))
+        bands = np.floor(self._clips["ef"].to_numpy(dtype=np.float64) / _EF_BIN_PCT)
+        self._draws = Draws(bands, evenness=recipe.ef_evenness)
 
     def examples(self) -> int:
         """Some windows for each clip."""
@@ -147,7 +144,7 @@ class LvdmTask:
         return _joined(draws)
 
     def _draw(self, rng: np.random.Generator, key: tuple[str | int, ...]) -> dict[str, np.ndarray]:
-        picked = min(int(np.searchsorted(self._edges, rng.random(), side="right")), len(self._edges) - 1)
+        picked = self._draws.at(rng.random())
         r = self._recipe
         window = self._window(self._clips.iloc[picked], start_share=rng.random(), frame_share=rng.random(), key=key)
         dropped = rng.random(3) < [r.frame_dropout, r.ef_dropout, r.class_dropout]
