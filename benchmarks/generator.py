@@ -67,7 +67,7 @@ LAST = {
 STEPS = 8
 EF_LENGTHS = {16: 200, 64: 32, 128: 16}
 GUIDANCES = (1.0, 1.5, 2.0)  # at 3 the EF shown bends away from the EF told so far that the error grows
-CHOOSING = {16: 96, 64: 32}
+CHOOSING = {16: 96, 64: 32}  # frames that are read: clips; the first are cut from one window, the others joined
 GUIDANCE_FILE = BUNDLED_FOLDER / "lvdm" / "guidance.csv"
 GUIDANCE_COLUMNS = ("guidance", "r2", "mae", "slope", "offset", "scatter")
 COMPARED = 8
@@ -114,7 +114,7 @@ class Bench:
             settings: what else it depends on.
             of_choice: whether it depends on the guidance and the response that were chosen, not on weights alone.
         """
-        choice = [self.guidance, self.video_record.ef_shown] if of_choice else []
+        choice = [self.guidance, self.video_record.ef_shown, self.video_record.ef_shown_joined] if of_choice else []
         weights = [folder_fingerprint(BUNDLED_FOLDER / kind / "unet", pattern="*.*") for kind in LAST]
         key = value_fingerprint([weights, choice, settings])
         path = MEASURED / f"{name}.json"
@@ -132,8 +132,9 @@ class Bench:
         ]
         return np.concatenate(blocks)
 
-    def clips(self, ef: np.ndarray, how: VideoSampling, *, prefix: str = "TEST") -> np.ndarray:
-        """Standardised latents of new clips of drawn frames."""
+    def clips(self, ef: np.ndarray, how: VideoSampling, *, prefix: str = "TEST", correct: bool = False) -> np.ndarray:
+        """Standardised latents of new clips of drawn frames; ``correct`` tells what will show ``ef``."""
+        told = self.video_record.ef_to_tell(ef, n_frames=how.n_frames) if correct else ef
         ids = [f"{prefix}{i:06d}" for i in range(len(ef))]
         shown, blocks = self.frames(len(ef), prefix=prefix), []
         for i in range(0, len(ef), 8):
@@ -144,7 +145,7 @@ class Bench:
                     self.video_record,
                     ids[part],
                     frames=shown[part],
-                    ef=ef[part],
+                    ef=told[part],
                     how=how,
                     seed=1,
                     image_model=self.lidm,
@@ -199,7 +200,7 @@ def of_labels(requested: np.ndarray, measured: np.ndarray) -> Figures:
 def labels_at(bench: Bench, n_frames: int, count: int, how: VideoSampling) -> Figures:
     """Requested against measured EF of clips of a length."""
     ef = uniform_ef(count)
-    clips = bench.clips(bench.video_record.ef_to_tell(ef), replace(how, n_frames=n_frames))
+    clips = bench.clips(ef, replace(how, n_frames=n_frames), correct=True)
     return of_labels(ef, bench.measured_ef(clips))
 
 
@@ -221,8 +222,10 @@ def labels_of(bench: Bench, guidance: float) -> Figures:
     """Labels of the clips that guidance is chosen on, the model being told what is asked for."""
     measured = []
     for n_frames, count in CHOOSING.items():
-        how = VideoSampling(n_frames=n_frames, steps=STEPS, guidance=guidance)
-        measured.append(bench.measured_ef(bench.clips(uniform_ef(count), how, prefix=f"CHOOSING{n_frames}-")))
+        made = max(n_frames, int(bench.video_record.window_frames or 0))
+        how = VideoSampling(n_frames=made, steps=STEPS, guidance=guidance)
+        clips = bench.clips(uniform_ef(count), how, prefix=f"CHOOSING{n_frames}-")
+        measured.append(bench.measured_ef(clips[:, :n_frames]))
     return of_labels(np.concatenate([uniform_ef(count) for count in CHOOSING.values()]), np.concatenate(measured))
 
 
@@ -287,7 +290,7 @@ def video_quality(bench: Bench) -> Figures:
     ef = uniform_ef(COMPARED)
     for sampler, steps in VIDEO_SAMPLERS:
         how = VideoSampling(n_frames=24, sampler=sampler, steps=steps, guidance=bench.guidance)
-        clips = bench.clips(bench.video_record.ef_to_tell(ef), how)
+        clips = bench.clips(ef, how, correct=True)
         labels = of_labels(ef, bench.measured_ef(clips))
         frames = spaces(bench, reid, clips[:, ::2].reshape(-1, *clips.shape[2:]))
         distance = {name: frechet_distance(x, holdout[name]) for name, x in frames.items()}
@@ -309,7 +312,7 @@ def joint_quality(bench: Bench) -> Figures:
     for share in IMAGE_SHARES:
         ef = uniform_ef(COMPARED)
         how = VideoSampling(n_frames=24, steps=12, image_share=share, guidance=bench.guidance)
-        clips = bench.clips(bench.video_record.ef_to_tell(ef), how)
+        clips = bench.clips(ef, how, correct=True)
         flat = clips.reshape(-1, *clips.shape[2:])
         x = spaces(bench, reid, flat)
         features = x["reid"].reshape(len(clips), clips.shape[1], -1)
@@ -349,14 +352,19 @@ def bundle(out: Path) -> None:
 
 
 def choose_guidance(out: Path) -> None:
-    """Writes the guidance whose labels scatter least, and its response, into the bundled record."""
+    """Writes the guidance whose labels scatter least, its response, and that of joined windows into the record."""
     bench = Bench(out)
     found = labels_of_guidance(bench)
     chosen = found["chosen"]
     pd.DataFrame(found["rows"])[list(GUIDANCE_COLUMNS)].round(3).to_csv(GUIDANCE_FILE, index=False)
     record = BUNDLED_FOLDER / "lvdm" / RECORD_FILE
-    shown = [round(value, 2) for value in chosen["shown"]]
-    write_json(record, read_json(record) | {"guidance": chosen["guidance"], "ef_shown": shown})
+    joined = slice(-CHOOSING[64], None)
+    shown = {
+        "ef_shown": chosen["shown"],
+        "ef_shown_joined": response(*(np.array(chosen[of])[joined] for of in ("requested", "measured"))).tolist(),
+    }
+    rounded = {name: [round(value, 2) for value in values] for name, values in shown.items()}
+    write_json(record, read_json(record) | {"guidance": chosen["guidance"]} | rounded)
 
 
 def montage(bench: Bench) -> None:
@@ -364,8 +372,7 @@ def montage(bench: Bench) -> None:
     rows = bench.store.of_split("holdout").iloc[2:10:2]
     real = [bench.vae.decode(latents)[:24] for _, latents in bench.store.clips_of(rows)]
     how = VideoSampling(n_frames=24, steps=STEPS, guidance=bench.guidance)
-    told = bench.video_record.ef_to_tell(np.array([20.0, 40.0, 60.0, 80.0]))
-    made = [bench.decoded(c) for c in bench.clips(told, how)]
+    made = [bench.decoded(c) for c in bench.clips(np.array([20.0, 40.0, 60.0, 80.0]), how, correct=True)]
     gap = np.full((24, 6, 4 * 112), 255, dtype=np.uint8)
     film = np.concatenate([np.concatenate(real, axis=2), gap, np.concatenate(made, axis=2)], axis=1)
     pictures = [Image.fromarray(frame) for frame in film]
@@ -461,12 +468,15 @@ def guidance_section(bench: Bench) -> str:
     """How weight and response were chosen when the models were bundled."""
     clips = " and ".join(f"{count} of {n_frames} frames" for n_frames, count in CHOOSING.items())
     record = bench.video_record
-    told, shown = (", ".join(f"{value:g}" for value in values) for values in (EF_TOLD, record.ef_shown))
+    told, shown, joined = (
+        ", ".join(f"{value:g}" for value in values)
+        for values in (EF_TOLD, record.ef_shown, record.ef_shown_joined or record.ef_shown)
+    )
     text = f"""## Guidance
 
 The bundled record holds the weight of the EF ({record.guidance:g}) and what clips show then, both measured on clips
-that are used in no other place ({clips}): told {told} %, they show {shown} %. Sampling tells the model
-the EF that will show what was asked for."""
+that are used in no other place ({clips}, the shorter ones cut from one window). Told {told} %, they show {shown} %;
+those of joined windows alone show {joined} %. Sampling tells the model the EF that will show what was asked for."""
     if GUIDANCE_FILE.is_file():
         rows = pd.read_csv(GUIDANCE_FILE).to_numpy().tolist()
         text += f"""
@@ -545,7 +555,7 @@ frames that the image model drew, with a guidance of {
 itself has R² {reader[32]["r2"]:.3f} and MAE {reader[32]["mae"]:.2f} with 32 frames, {reader[16]["r2"]:.3f} and {
         reader[16]["mae"]:.2f} with 16. Clips of 64 and 128 frames are made of overlapping windows of {
         bench.video_record.window_frames
-    }; a clip of 16 frames lasts
+    }, those of 16 are cut from two; 16 frames last
 {16 / float(bench.video_record.fps or 1):.2f} s, the slowest beat {SLOWEST_BEAT_S:.2f} s.
 
 ![Labels, consistency, samplers and JVID](../images/generator.png)

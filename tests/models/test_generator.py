@@ -185,9 +185,17 @@ def test_saving_draws_nothing(tmp_path: Path) -> None:
 @given(ef=st.floats(0, 100), slope=st.floats(0.2, 3), offset=st.floats(-60, 60))
 def test_the_ef_told_shows_the_ef_asked_for_or_the_nearest_there_is(ef: float, slope: float, offset: float) -> None:
     record = replace(tiny_record("lvdm"), ef_shown=tuple(slope * told + offset for told in range(5, 100, 10)))
-    told = float(record.ef_to_tell(np.array([ef]))[0])
+    told = float(record.ef_to_tell(np.array([ef]), n_frames=2)[0])
     shown = slope * told + offset
     nearest = min(max(ef, slope * 5 + offset), slope * 95 + offset)
     assert 5 <= told <= 95
     assert shown == pytest.approx(nearest, abs=1e-6)
-    assert tiny_record("lvdm").ef_to_tell(np.array([ef]))[0] == ef
+    assert tiny_record("lvdm").ef_to_tell(np.array([ef]), n_frames=2)[0] == ef
+
+
+def test_clips_of_one_window_and_joined_ones_have_responses_of_their_own() -> None:
+    one, joined = (tuple(slope * told for told in range(5, 100, 10)) for slope in (0.5, 0.8))
+    record = replace(tiny_record("lvdm"), window_frames=4, ef_shown=one, ef_shown_joined=joined)
+    for n_frames, told in ((4, 80), (3, 50), (7, 50)):
+        assert record.ef_to_tell(np.array([40.0]), n_frames=n_frames)[0] == pytest.approx(told)
+    assert replace(record, ef_shown_joined=()).ef_to_tell(np.array([40.0]), n_frames=7)[0] == pytest.approx(80)

@@ -73,9 +73,8 @@ class NotesClasses(Lidm):
         return x
 
 
-@pytest.mark.parametrize("n_frames", [4, 3])
 @torch.inference_mode()
-def test_a_clip_of_one_window_or_less_is_what_the_network_makes_of_a_whole_window(n_frames: int) -> None:
+def test_a_clip_of_one_window_is_what_the_network_makes_of_it() -> None:
     network = tiny()
     yes = torch.ones(3, dtype=torch.bool)
     condition = Condition(
@@ -92,10 +91,17 @@ def test_a_clip_of_one_window_or_less_is_what_the_network_makes_of_a_whole_windo
         steps=3,
         generators=sample_generators(0, IDS),
     )
-    how = VideoSampling(n_frames=n_frames, sampler="ddim", steps=3, class_name="psax")
+    how = VideoSampling(n_frames=4, sampler="ddim", steps=3, class_name="psax")
     found = sampled(how=how, network=network)
-    assert (found.dtype, found.shape) == (np.float32, (3, n_frames, *SHAPE))
-    np.testing.assert_allclose(found, expected[:, :n_frames].numpy(), atol=1e-5)
+    assert (found.dtype, found.shape) == (np.float32, (3, 4, *SHAPE))
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("n_frames", [1, 3])
+def test_a_shorter_clip_is_the_beginning_of_two_joined_windows(n_frames: int) -> None:
+    """The window is of 4 frames, so that two at half its distance make 6."""
+    network, joined = tiny(), sampled(how=replace(HOW, n_frames=6), network=tiny())
+    np.testing.assert_array_equal(sampled(how=replace(HOW, n_frames=n_frames), network=network), joined[:, :n_frames])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])

@@ -184,7 +184,7 @@ def sample_videos(*, out: Path | str, config: VideosConfig | None = None, progre
             record,
             some,
             frames=frames,
-            ef=record.ef_to_tell(wanted) if config.guidance is None else wanted,
+            ef=record.ef_to_tell(wanted, n_frames=config.frames) if config.guidance is None else wanted,
             how=how,
             seed=config.seed,
             image_model=image_model,

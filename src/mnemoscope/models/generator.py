@@ -48,6 +48,7 @@ class GeneratorRecord:
         guidance: weight of the EF that sampling uses where none is asked for; 1 is the model itself.
         ef_shown: EF that videos of this guidance show when the model is told 5, 15, … 95 %, in percent and rising;
             sampling tells it the EF that will show what was asked for. () tells it what was asked for.
+        ef_shown_joined: the same of clips joined of several windows; () is ``ef_shown``.
     """
 
     kind: Kind
@@ -63,6 +64,7 @@ class GeneratorRecord:
     ef_quantiles: tuple[float, ...] = ()
     guidance: float = 1.0
     ef_shown: tuple[float, ...] = ()
+    ef_shown_joined: tuple[float, ...] = ()
 
     def require_store(self, store: LatentStore, *, what: str) -> None:
         """Refuses latents that the network cannot read.
@@ -89,9 +91,11 @@ class GeneratorRecord:
                     f"the clips with that VAE and size (mnemoscope encode --vae …)"
                 )
 
-    def ef_to_tell(self, ef: np.ndarray) -> np.ndarray:
-        """The EF to tell the model so that its videos show ``ef``, both in percent."""
-        return np.interp(ef, self.ef_shown, EF_TOLD) if self.ef_shown else ef
+    def ef_to_tell(self, ef: np.ndarray, *, n_frames: int) -> np.ndarray:
+        """The EF to tell the model so that its videos of ``n_frames`` show ``ef``, both in percent."""
+        joined = self.ef_shown_joined if n_frames != self.window_frames else ()
+        shown = joined or self.ef_shown
+        return np.interp(ef, shown, EF_TOLD) if shown else ef
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``generator.json``."""
@@ -105,9 +109,10 @@ class GeneratorRecord:
         }
         if fields.pop("format") != _FORMAT:
             raise ValueError(f"format {values['format']!r}, not {_FORMAT!r}")
-        shown = fields.get("ef_shown", ())
-        if shown and (len(shown) != len(EF_TOLD) or np.any(np.diff(shown) <= 0)):
-            raise ValueError(f"ef_shown {shown}, not {len(EF_TOLD)} rising values")
+        for name in ("ef_shown", "ef_shown_joined"):
+            shown = fields.get(name, ())
+            if shown and (len(shown) != len(EF_TOLD) or np.any(np.diff(shown) <= 0)):
+                raise ValueError(f"{name} {shown}, not {len(EF_TOLD)} rising values")
         return cls(**fields | {"scaling": Scaling.from_json(values["scaling"])})
 
 

@@ -21,7 +21,7 @@ class VideoSampling:
     """How clips are sampled.
 
     Attributes:
-        n_frames: frames of each clip; where they are fewer than the model's window, a whole window is made and cut.
+        n_frames: frames of each clip; fewer than the model's window are cut from two joined windows.
         sampler: see :func:`~mnemoscope.sampling.samplers.make_scheduler`.
         steps: reverse steps.
         guidance: weight of the EF, see :func:`~mnemoscope.sampling.windows.video_predictor`.
@@ -72,7 +72,7 @@ def sample_clips(
         ConfigError: for a share of image steps without an image model, or a class the LVDM was not trained on.
     """
     window = int(record.window_frames or how.n_frames)
-    length = max(how.n_frames, window)  # labels of shorter ones scatter more
+    length = how.n_frames if how.n_frames >= window else window + window // 2  # labels of less scatter more
     windows = cover(length, window, merge=how.merge)
     condition = _condition(record, frames, ef, how, device)
     predict = video_predictor(network, condition, windows, guidance=how.guidance)
