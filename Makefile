@@ -14,8 +14,8 @@ help: ## Show this list
 demo: $(STAMP) ## Generate videos of a phantom cohort, plant copies, audit all of it, and report what was found (OUT=runs/demo)
 	$(BIN)/mnemoscope demo --out $(OUT)
 
-test: $(STAMP) ## Run every test
-	$(BIN)/python -m pytest
+test: $(STAMP) ## Run every test, on all cores
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 bench: $(STAMP) ## Measure speed against the neighbours, on this machine
 	$(BIN)/mnemoscope bench --write
