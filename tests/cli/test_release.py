@@ -22,7 +22,8 @@ def test_from_audit_to_a_verified_folder(call: Call, made: Made, tmp_path: Path)
         0,
         f"5 clips chosen by recall-small of 5 usable ones (dropped: 0 withheld, 1 flagged): {chosen}",
     )
-    assert "matched recall after: 5 clips reach 5.0" in select.stdout
+    assert "6 by all clips, 5 by the usable ones, 5 by the chosen ones" in select.stdout
+    assert "matched recall, chosen clips: 5 clips reach 5.0" in select.stdout
     words = ("release", "export", made.run, "--synthetic", made.clips, "--out", out)
     refused = call(*words)
     assert (refused.exit_code, out.exists()) == (1, False)
@@ -77,3 +78,9 @@ def test_a_plan_writes_nothing(call: Call, tmp_path: Path) -> None:
     export = call("release", "export", "run", "--synthetic", "s", "--out", tmp_path / "x", "--dry-run")
     assert "licence: not stated" in export.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_choice_called_none_is_a_choice(call: Call, made: Made, tmp_path: Path) -> None:
+    words = ("release", "select", made.run, "--count", 3, "--ef-prior", "none", "--out", tmp_path / "chosen.csv")
+    assert call(*words).exit_code == 0
+    assert "ef_prior=none" in (tmp_path / "chosen.csv").read_text()

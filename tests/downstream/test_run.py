@@ -11,8 +11,9 @@ from mnemoscope.core.files import read_json
 from mnemoscope.core.provenance import STAGE_FILE
 from mnemoscope.downstream.regress import PREDICTIONS, Material
 from mnemoscope.downstream.results import DownstreamResult
-from mnemoscope.downstream.run import RESULT, DownstreamConfig
+from mnemoscope.downstream.run import RESULT, TABLE, DownstreamConfig
 from mnemoscope.downstream.sets import _require_alike
+from mnemoscope.downstream.table import markdown
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.ef import load_ef
 from mnemoscope.training.ef import EfTraining
@@ -57,6 +58,7 @@ def test_every_arm_is_trained_and_tested_on_the_real_holdout(whole: tuple[Path, 
     assert len(result.parts) == 8
     assert result.absent == {}
     assert read_json(out / RESULT) == read_json(out / RESULT) | {"schema": "mnemoscope.downstream/1"}
+    assert (out / TABLE).read_text() == f"{markdown(result)}\n"
 
 
 def test_flagged_clips_are_trained_on_in_no_arm(place: Path, whole: tuple[Path, DownstreamResult]) -> None:

@@ -57,7 +57,13 @@ def make(
     pd.DataFrame({"FileName": [f"{name}.avi" for name in ids], "EF": ef}).to_csv(clips / "FileList.csv", index=False)
     run.mkdir()
     drawn = {name: _clip(number, "synthetic") for number, name in enumerate(ids)}
-    write_store(run / "latents-synthetic", drawn, scaling=Scaling((0.0,) * 2, (1.0,) * 2, (0.0,) * 2, (1.0,) * 2))
+    labels = dict(zip(ids, ef, strict=True))
+    write_store(
+        run / "latents-synthetic",
+        drawn,
+        scaling=Scaling((0.0,) * 2, (1.0,) * 2, (0.0,) * 2, (1.0,) * 2),
+        columns={"ef": [labels[name] for name in sorted(ids)]},
+    )
     train = {f"real{n:03d}": _clip(n, "train", f"patient{n:03d}") for n in range(N_TRAIN)}
     write_store(run / "latents-real", train | {"valid000": _clip(1, "val", "patient900")})
     _write_tables(run, clips, ids, flagged, changes)

@@ -22,6 +22,7 @@ from mnemoscope.data.writing import write_video
 from mnemoscope.release.audited import read_audited
 from mnemoscope.release.decisions import read_decisions
 from mnemoscope.release.export import ExportConfig, Exported, export, release_names
+from mnemoscope.release.selection import Chosen
 from mnemoscope.release.verify import files_of, verify
 from tests.release.audits import PLAIN, Made, frames, make, write_decisions
 
@@ -40,14 +41,23 @@ HOSTILE = (
 )
 
 
-def released(made: Made, *lines: str, selected: list[str] | None = None, **options: Any) -> Exported:
+def released(
+    made: Made, *lines: str, selected: list[str] | None = None, how: str | None = None, **options: Any
+) -> Exported:
     audited = read_audited(made.run)
     decisions = {}
     if lines:
         path = write_decisions(made.run.parent / "decisions.csv", *lines)
-        decisions = read_decisions(path, clips=audited.samples.index)
+        decisions = read_decisions(path, audited.decided)
     out = made.run.parent / "release"
-    return export(audited, made.clips, out, ExportConfig(**options), decisions=decisions, selected=selected)
+    return export(
+        audited,
+        made.clips,
+        out,
+        ExportConfig(**options),
+        decisions=decisions,
+        selected=Chosen(selected, how) if selected else None,
+    )
 
 
 def nothing_was_written(made: Made) -> bool:
@@ -254,7 +264,19 @@ def test_a_selection_keeps_its_clips_and_is_held_to_the_same_gate(flagged: Made)
         released(flagged, selected=["s0", "s1"])
     done = released(flagged, f"s0,withhold,,{WHEN},", selected=["s3", "s0"])
     assert files_of(done.out, PLAIN) == ["Videos/s3.avi"]
-    assert read_json(done.out / "provenance.json")["selection"] == {"clips": 2}
+    assert read_json(done.out / "provenance.json")["selection"] == {"clips": 2, "chosen_by": None}
+
+
+def test_how_clips_were_chosen_is_told_to_strangers(passed: Made) -> None:
+    done = released(passed, selected=["s3", "s0"], how="rule=coverage, count=2")
+    selection = read_json(done.out / "provenance.json")["selection"]
+    assert selection == {"clips": 2, "chosen_by": "rule=coverage, count=2"}
+    assert "2 clips had been selected of 6 (rule=coverage, count=2)" in (done.out / "README.md").read_text()
+
+
+def test_what_a_stranger_will_miss_is_told(passed: Made) -> None:
+    done = released(passed, licence="CC-BY-4.0", creator="A. Example")
+    assert [name.partition(" ")[0] for name in done.not_stated] == ["which", "contact"]
 
 
 def test_nothing_left_is_refused(passed: Made) -> None:
@@ -304,6 +326,18 @@ def test_files_that_changed_are_all_named(passed: Made) -> None:
         with (passed.clips / "Videos" / f"{name}.avi").open("ab") as file:
             file.write(b"\0")
     with pytest.raises(Mismatch, match="2 are others by now: 's1', 's5'"):
+        released(passed)
+    assert nothing_was_written(passed)
+
+
+def test_labels_that_changed_since_the_audit_are_named(passed: Made) -> None:
+    table = pd.read_csv(passed.clips / "FileList.csv")
+    table.loc[table["FileName"] == "s2.avi", "EF"] = 77
+    table.to_csv(passed.clips / "FileList.csv", index=False)
+    with pytest.raises(Mismatch, match="the EF that was audited, 1 clips have another or none: 's2'"):
+        released(passed)
+    (passed.clips / "FileList.csv").unlink()
+    with pytest.raises(Mismatch, match="6 clips have another or none"):
         released(passed)
     assert nothing_was_written(passed)
 

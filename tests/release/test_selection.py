@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from mnemoscope.audit.rarefaction import rarefy
-from mnemoscope.core.errors import DegenerateValues, InputError, TooFewSamples
+from mnemoscope.core.errors import DegenerateValues, InputError, OutputConflict, TooFewSamples
 from mnemoscope.release.audited import read_audited
 from mnemoscope.release.decisions import Decision
 from mnemoscope.release.select import ef_bins
-from mnemoscope.release.selection import SelectConfig, Selection, read_selection, select_clips, write_selection
+from mnemoscope.release.selection import Chosen, SelectConfig, Selection, read_selection, select_clips, write_selection
 from tests.release.audits import N_TRAIN, Made, make
 
 IDS = tuple(f"s{n:02d}" for n in range(12))
@@ -46,7 +46,7 @@ def test_recall_small_is_one_unflagged_gated_clip_of_each_learned_train_clip(mad
     assert (found.usable, found.dropped, found.learned) == (
         10,
         {"withheld": 0, "flagged": 2},
-        {"before": 5, "after": 5},
+        {"before": 5, "usable": 5, "after": 5},
     )
 
 
@@ -123,7 +123,24 @@ def test_what_cannot_be_chosen_is_said(made: Made) -> None:
 def test_a_selection_is_read_back(made: Made, tmp_path: Path) -> None:
     found = chosen(made, rule="recall-small")
     write_selection(found, tmp_path / "chosen.csv")
-    assert read_selection(tmp_path / "chosen.csv", read_audited(made.run)) == found.clips
+    read = read_selection(tmp_path / "chosen.csv", read_audited(made.run))
+    assert (read.clips, read.how) == (found.clips, found.how)
+    assert "rule=recall-small" in found.how
+    (tmp_path / "by-hand.csv").write_text("clip_id\ns00\n")
+    assert read_selection(tmp_path / "by-hand.csv", read_audited(made.run)) == Chosen(["s00"], None)
+
+
+def test_a_selection_takes_the_place_of_another_and_of_nothing_else(made: Made, tmp_path: Path) -> None:
+    found, out = chosen(made, rule="recall-small"), tmp_path / "chosen.csv"
+    write_selection(found, out)
+    write_selection(chosen(made, count=3, ef_prior="none"), out)
+    assert len(read_selection(out, read_audited(made.run)).clips) == 3
+    decisions = tmp_path / "decisions.csv"
+    decisions.write_text("clip_id,decision,who,when,why\n")
+    for other in (decisions, made.run / "samples.parquet", tmp_path):
+        with pytest.raises(OutputConflict, match="found another file"):
+            write_selection(found, other)
+    assert decisions.read_text() == "clip_id,decision,who,when,why\n"
 
 
 @pytest.mark.parametrize(

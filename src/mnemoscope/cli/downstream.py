@@ -8,7 +8,7 @@ from mnemoscope.cli.terminal import Asked, settings, show_json, show_plan
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run, input_folder
 from mnemoscope.downstream.results import DownstreamResult
-from mnemoscope.downstream.run import RESULT, DownstreamConfig, run_downstream
+from mnemoscope.downstream.run import RESULT, TABLE, DownstreamConfig, run_downstream
 from mnemoscope.downstream.table import markdown
 from mnemoscope.release.audited import read_audited
 
@@ -79,4 +79,4 @@ def command(real: Path, synthetic: Path, audit: Path, out: Path, asked: Asked[Do
         if asked.as_json:
             show_json(result.to_json())
         else:
-            click.echo(f"{markdown(result)}\n\n{out / RESULT}")
+            click.echo(f"{markdown(result)}\n\n{out / TABLE}, {out / RESULT}")

@@ -13,7 +13,7 @@ from mnemoscope.release.audited import read_audited
 from mnemoscope.release.decisions import read_decisions
 from mnemoscope.release.export import ExportConfig, Exported, export
 from mnemoscope.release.selection import SelectConfig, Selection, read_selection, select_clips, write_selection
-from mnemoscope.release.verify import Verified, verify
+from mnemoscope.release.verify import PROVENANCE, Verified, verify
 
 
 def release_select(
@@ -35,7 +35,7 @@ def release_select(
         InputError: if the audit, the decisions or the options do not allow a choice; the message says the remedy.
     """
     audited = read_audited(Path(run))
-    words = read_decisions(Path(decisions), clips=audited.samples.index) if decisions else {}
+    words = read_decisions(Path(decisions), audited.decided) if decisions else {}
     selection = select_clips(audited, config or SelectConfig(), words)
     write_selection(selection, Path(out))
     return selection
@@ -72,7 +72,7 @@ def release_export(
         Path(synthetic),
         Path(out),
         config or ExportConfig(),
-        decisions=read_decisions(Path(decisions), clips=audited.samples.index) if decisions else {},
+        decisions=read_decisions(Path(decisions), audited.decided) if decisions else {},
         selected=read_selection(Path(select), audited) if select else None,
         progress=progress,
     )
@@ -131,13 +131,17 @@ def _chosen(found: Selection, out: Path) -> str:
     dropped = ", ".join(f"{count} {name}" for name, count in found.dropped.items())
     lines = [
         f"{len(found.clips)} clips chosen by {found.rule} of {found.usable} usable ones (dropped: {dropped}): {out}",
-        f"train clips reached: {found.learned['before']} by all clips, {found.learned['after']} by the chosen ones",
+        f"train clips reached: {found.learned['before']} by all clips, {found.learned['usable']} by the usable ones, "
+        f"{found.learned['after']} by the chosen ones",
         *(
-            f"matched recall {name}: {_recall(recall, found.absent.get(name))}"
+            f"matched recall, {_SETS[name]}: {_recall(recall, found.absent.get(name))}"
             for name, recall in found.matched.items()
         ),
     ]
     return "\n".join(lines)
+
+
+_SETS = {"before": "all clips", "usable": "usable clips", "after": "chosen clips"}
 
 
 def _recall(recall: MatchedRecall | None, reason: str | None) -> str:
@@ -175,10 +179,13 @@ def export_command(
         if asked.as_json:
             show_json(asdict(done))
         else:
-            click.echo(
+            lines = [
                 f"{done.clips} clips released ({done.withheld} withheld, {done.unaudited} not audited and left): "
-                f"{done.out}\nseal, to be kept in the house: {done.sha256}"
-            )
+                f"{done.out}",
+                *([f"the release does not say {', '.join(done.not_stated)}"] if done.not_stated else []),
+                f"seal, to be kept in the house: {done.sha256}",
+            ]
+            click.echo("\n".join(lines))
 
 
 @command.command("verify")
@@ -197,6 +204,7 @@ def verify_command(folder: Path, seal: str | None, as_json: bool) -> None:
             show_json(asdict(found))
         else:
             whole = f"{found.clips} clips in {found.files} files, all as released; seal {found.sha256}"
-            click.echo("\n".join(found.problems) or whole)
+            unsealed = "" if seal else f"\n{PROVENANCE} itself was not checked: ask the publisher for its seal (--seal)"
+            click.echo("\n".join(found.problems) or whole + unsealed)
     if found.problems:
         sys.exit(1)

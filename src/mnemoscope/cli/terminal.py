@@ -70,7 +70,7 @@ def settings(kind: type[Config]) -> Callable[[Callable[..., Any]], Callable[...,
         @functools.wraps(command)
         def wrapped(*args: Any, **options: Any) -> Any:
             chosen = {name: options.pop(name) for name in names}
-            given = {name: _value(text) for name, text in chosen.items() if text is not None}
+            given = {name: _value(kind, name, text) for name, text in chosen.items() if text is not None}
             shared = {name: options.pop(name) for name in _SHARED}
             return command(*args, asked=Asked(kind=kind, given=given, **shared), **options)
 
@@ -120,8 +120,9 @@ def _metavar(annotation: Any) -> str:
     return next((name for kind, name in kinds.items() if kind in (annotation, *get_args(annotation))), "TEXT")
 
 
-def _value(text: Any) -> Any:
-    return None if text in ("none", "null") else text
+def _value(kind: type[Config], name: str, text: Any) -> Any:
+    """``none`` and ``null`` are no value, unless the setting has a choice of that name."""
+    return None if text in ("none", "null") and text not in get_args(kind.model_fields[name].annotation) else text
 
 
 def _is_group(annotation: Any) -> bool:

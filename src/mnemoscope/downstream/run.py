@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mnemoscope.core.config import Config, build, merged
 from mnemoscope.core.errors import ConfigError, TooFewSamples
-from mnemoscope.core.files import sha256_of, value_fingerprint, whole_file, write_json
+from mnemoscope.core.files import sha256_of, value_fingerprint, whole_file, write_json, write_text
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
 from mnemoscope.core.rng import generator
@@ -20,13 +20,14 @@ from mnemoscope.downstream.regress import PREDICTIONS, Material, read_clips, too
 from mnemoscope.downstream.results import DownstreamResult, summarise
 from mnemoscope.downstream.sets import PixelSet, measured_ef, open_sets, require_ef
 from mnemoscope.downstream.subsets import MATCHED, Arm, decomposing_arms, paper_arms, relabelled, with_errors
+from mnemoscope.downstream.table import markdown
 from mnemoscope.models.device import usable_device
 from mnemoscope.models.ef import load_ef
 from mnemoscope.models.ef_readers import ef_reader
 from mnemoscope.release.audited import Audited
 from mnemoscope.training.ef import LEAST_CLIPS, PRESETS, SIDE_PX, EfTraining, Preset
 
-RESULT = "downstream.json"
+RESULT, TABLE = "downstream.json", "table5.md"
 _TEACHER = "real_full"  # its regressor relabels
 _WITHOUT_READER = "nothing measures the true EF of the synthetic clips; name a reader (--ef-reader)"
 
@@ -105,7 +106,7 @@ def run_downstream(
     config: DownstreamConfig,
     progress: Progress = unwatched,
 ) -> DownstreamResult:
-    """Trains every arm with every seed, tests all on the real holdout, and writes ``downstream.json``.
+    """Trains every arm with every seed, tests all on the real holdout, and writes ``downstream.json`` and Table 5.
 
     Args:
         run: the run's folder; finished trainings in it are reused where what they depend on is unchanged.
@@ -122,14 +123,12 @@ def run_downstream(
     recipe = config.recipe()
     if config.ef_reader is not None:
         ef_reader(config.ef_reader)
+    _require_labels(audited, real, synthetic)
     of_real, of_synthetic = open_sets(
         run, real=real, synthetic=synthetic, audited=audited, frames=config.frames(), progress=progress
     )
     clips = {"real": _real_clips(of_real), "synthetic": _usable(of_synthetic, audited)}
     test = of_real.store.of_split("holdout")
-    require_ef(clips["real"], flag=f"--real {real}")
-    require_ef(test, flag=f"--real {real}")
-    require_ef(clips["synthetic"], flag=f"--synthetic {synthetic}")
     measured = None
     if config.ef_reader is not None:
         ids = clips["synthetic"]["clip_id"].tolist()
@@ -143,7 +142,16 @@ def run_downstream(
             predictions[name].append(_prediction(scene, name, arm, config.seed + number, plan))
     result = summarise(plans[0], predictions, absent=absent, seed=config.seed)
     write_json(run.out / RESULT, result.to_json())
+    write_text(run.out / TABLE, f"{markdown(result)}\n")
     return result
+
+
+def _require_labels(audited: Audited, real: Path, synthetic: Path) -> None:
+    """Before hours of encoding: the sets must have the labels that the audit saw, so these are looked at."""
+    table = audited.real
+    require_ef(table[table["split"].isin(["train", "holdout"])], flag=f"--real {real}")
+    usable = audited.samples.index[~audited.samples["flagged"]]
+    require_ef(audited.synthetic_labels.loc[usable].reset_index(), flag=f"--synthetic {synthetic}")
 
 
 def _real_clips(clips: PixelSet) -> pd.DataFrame:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mnemoscope.audit.run.results import read_audit_table
 from mnemoscope.audit.run.settings import AuditConfig
 from mnemoscope.audit.run.sources import real_manifest, synthetic_manifest
 from mnemoscope.core.config import build
@@ -19,9 +18,9 @@ from mnemoscope.data.transform import FrameTransform
 from mnemoscope.data.video import probe, read_clip
 from mnemoscope.latents.encode import PixelEncoder, encode_set, source_fingerprint
 from mnemoscope.latents.scaling import Scaling
-from mnemoscope.latents.store import CLIPS, LatentStore, is_store
+from mnemoscope.latents.store import LatentStore, is_store
 from mnemoscope.models.ef_readers import ef_reader
-from mnemoscope.release.audited import Audited, listed
+from mnemoscope.release.audited import Audited, listed, other_labels
 
 _RATES_ALIKE = 0.1
 
@@ -60,7 +59,7 @@ def open_sets(
     table = audited.real
     expected = {
         "real": table.loc[table["split"].isin(["train", "holdout"])].set_index("clip_id")["ef"],
-        "synthetic": read_audit_table(audited.synthetic_store / CLIPS).set_index("clip_id")["ef"],
+        "synthetic": audited.synthetic_labels,
     }
     # Both folders are listed before anything is decoded: a wrong name is told at once, not after hours.
     listings = {
@@ -93,10 +92,7 @@ def _require_audited(
     ef = relevant.set_index("clip_id")["ef"] if "ef" in relevant.columns else pd.Series(np.nan, relevant["clip_id"])
     absent = expected.index.difference(ef.index)
     more = pd.Index([]) if dropped else ef.index.difference(expected.index)
-    both = expected.index.intersection(ef.index)
-    given, was = (values.loc[both].to_numpy(np.float64, na_value=np.nan) for values in (ef, expected))
-    other = both[~np.isclose(given, was, atol=0.01, equal_nan=True)]
-    found = {"absent": absent, "not audited": more, "of another EF": other}
+    found = {"absent": absent, "not audited": more, "of another EF": other_labels(ef, expected)}
     lines = [f"{len(ids)} {what} (such as {ids[0]!a})" for what, ids in found.items() if len(ids)]
     if lines:
         raise Mismatch(

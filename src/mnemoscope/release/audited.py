@@ -3,18 +3,21 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from mnemoscope.audit.run.results import HOLDOUT, PATIENTS, SAMPLES, read_audit_table, read_result
+from mnemoscope.audit.run.results import HOLDOUT, PATIENTS, SAMPLES, audit_name, read_audit_table, read_result
 from mnemoscope.audit.run.withdraw import real_store
 from mnemoscope.core.errors import CorruptFile, InputError
 from mnemoscope.core.files import read_json
 from mnemoscope.core.provenance import RUN_FILE
 from mnemoscope.core.types import AuditResult, Privacy
 from mnemoscope.latents.store import CLIPS, is_store
+from mnemoscope.release.decisions import Decided
 
 MOST_NAMED = 20
 _WORD = re.compile(r"[^\W_]+")
@@ -50,6 +53,17 @@ class Audited:
             CorruptFile: if their store is gone.
         """
         return read_audit_table(real_store(self.run, self.record) / CLIPS)
+
+    @property
+    def decided(self) -> Decided:
+        """What decisions on its clips are about."""
+        finished = datetime.fromisoformat(self.record["finished"])
+        return Decided(self.samples.index, audit_name(self.samples.reset_index()), finished)
+
+    @property
+    def synthetic_labels(self) -> pd.Series:
+        """EF of the synthetic clips as the audit saw it, in percent by clip_id, NaN where there is none."""
+        return read_audit_table(self.synthetic_store / CLIPS).set_index("clip_id")["ef"]
 
     @property
     def synthetic_store(self) -> Path:
@@ -93,6 +107,13 @@ def _problems(audited: Audited) -> list[str]:
         ),
     ]
     return [text for text, is_so in wrong if is_so]
+
+
+def other_labels(given: pd.Series, audited: pd.Series) -> pd.Index:
+    """The clips of both tables whose EF is another now, or is gone, or was not there."""
+    both = audited.index.intersection(given.index)
+    now, was = (values.loc[both].to_numpy(np.float64, na_value=np.nan) for values in (given, audited))
+    return both[~np.isclose(now, was, atol=0.01, equal_nan=True)]
 
 
 def no_export(samples: pd.DataFrame) -> str | None:

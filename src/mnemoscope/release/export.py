@@ -22,14 +22,15 @@ from mnemoscope.core.files import read_json, sha256_of, whole_folder, write_json
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import RUN_FILE, STAGE_FILE, environment
 from mnemoscope.data.clips import VIDEO_SUFFIXES
-from mnemoscope.release.audited import Audited, listed, names_in, no_export, real_names
+from mnemoscope.release.audited import Audited, listed, names_in, no_export, other_labels, real_names
 from mnemoscope.release.chain import generator_record, latent_digests, sampling_run
 from mnemoscope.release.decisions import WITHHOLD, Decision
 from mnemoscope.release.dicom import write_dicom
 from mnemoscope.release.documents import Card, file_list, write_documents
-from mnemoscope.release.verify import PROVENANCE, SCHEMA, WORKERS
+from mnemoscope.release.selection import Chosen
+from mnemoscope.release.verify import DICOM, PROVENANCE, SCHEMA, VIDEOS, WORKERS
 
-VIDEOS, DICOM = "Videos", "DICOM"
+_NOT_STATED = "not stated"
 _PLAIN_NAME = re.compile(r"(?!clip-)[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 
 
@@ -46,9 +47,9 @@ class ExportConfig(Config):
     """
 
     title: str = "Synthetic medical video"
-    licence: str = "not stated"
-    creator: str = "not stated"
-    contact: str = "not stated"
+    licence: str = _NOT_STATED
+    creator: str = _NOT_STATED
+    contact: str = _NOT_STATED
     accept_inconclusive: str | None = None
     dicom: bool = False
 
@@ -63,6 +64,7 @@ class Exported:
         withheld: by decision.
         unaudited: clips of the input that the audit did not look at, which stay.
         sha256: of ``provenance.json``; kept in the house, it is a seal that ``verify`` can be given.
+        not_stated: what a stranger will miss in it: generator, licence, creator, contact.
     """
 
     out: Path
@@ -70,6 +72,7 @@ class Exported:
     withheld: int
     unaudited: int
     sha256: str
+    not_stated: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def export(
     config: ExportConfig,
     *,
     decisions: Mapping[str, Decision],
-    selected: Sequence[str] | None = None,
+    selected: Chosen | None = None,
     progress: Progress = unwatched,
 ) -> Exported:
     """Writes the release of an audited set.
@@ -108,7 +111,7 @@ def export(
         out: the release; there must be nothing yet.
         config: card and options.
         decisions: on single clips.
-        selected: ids to keep; None keeps all that were audited and not withheld.
+        selected: clips to keep; None keeps all that were audited and not withheld.
         progress: told how far copying is.
 
     Raises:
@@ -119,7 +122,7 @@ def export(
     """
     if out.exists() or out.is_symlink():
         raise OutputConflict(f"{out}: expected a new folder for the release, found one there; choose another --out")
-    wanted = set(audited.samples.index if selected is None else selected)
+    wanted = set(audited.samples.index if selected is None else selected.clips)
     words = {clip_id: decision for clip_id, decision in decisions.items() if clip_id in wanted}
     withheld = {clip_id for clip_id, decision in words.items() if decision.decision == WITHHOLD}
     kept = sorted(wanted - withheld)
@@ -132,7 +135,7 @@ def export(
         record = _record(audited, synthetic, clips, words, config) | {
             "accepted": accepted,
             "withheld": len(withheld),
-            "selection": None if selected is None else {"clips": len(selected)},
+            "selection": None if selected is None else {"clips": len(selected.clips), "chosen_by": selected.how},
         }
         table = file_list(rows.loc[kept], [Path(clip.video).name for clip in clips])
         card = Card(**config.model_dump(include={"title", "licence", "creator", "contact"}), created=record["created"])
@@ -141,7 +144,14 @@ def export(
         write_json(folder / PROVENANCE, record | {"files": dict(sorted(hashes.items()))})
         _require_nothing_told(folder, [*documents, PROVENANCE], _typed(record, config), names | places)
         seal = sha256_of(folder / PROVENANCE)
-    return Exported(out, len(clips), len(withheld), len(rows.index.difference(audited.samples.index)), seal)
+    unaudited = len(rows.index.difference(audited.samples.index))
+    return Exported(out, len(clips), len(withheld), unaudited, seal, _not_stated(config, record))
+
+
+def _not_stated(config: ExportConfig, record: Mapping[str, Any]) -> tuple[str, ...]:
+    generator = [] if record["generator"] else ["which generator made the clips (they lie outside a sampling run)"]
+    card = [name for name in ("licence", "creator", "contact") if getattr(config, name) == _NOT_STATED]
+    return (*generator, *(f"{name} (--{name})" for name in card))
 
 
 def _acceptance(audited: Audited, text: str | None) -> dict[str, str] | None:
@@ -205,6 +215,12 @@ def _found(audited: Audited, kept: list[str], synthetic: Path) -> tuple[pd.DataF
         raise InputError(
             f"{synthetic}: expected videos ({', '.join(VIDEO_SUFFIXES)}), found {', '.join(foreign)}, whose headers "
             f"may name patients; write the clips as videos and audit those"
+        )
+    changed = other_labels(manifest.clips.set_index("clip_id")["ef"].loc[kept], audited.synthetic_labels)
+    if len(changed):
+        raise Mismatch(
+            f"{synthetic}: expected the EF that was audited, {len(changed)} clips have another or none: "
+            f"{listed(changed.tolist())}; give the audited folder with its list (--synthetic), or audit this one"
         )
     names = release_names(kept)
     return manifest.clips.set_index("clip_id"), [_Clip(c, files[c], hashes[c], names[c]) for c in kept]

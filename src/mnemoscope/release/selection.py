@@ -12,17 +12,16 @@ from pydantic import Field
 
 from mnemoscope.audit.rarefaction import matched_recall
 from mnemoscope.audit.run.absent import Absent, attempt
-from mnemoscope.audit.run.results import read_audit_table
 from mnemoscope.core.config import Config
-from mnemoscope.core.errors import InputError, TooFewSamples
+from mnemoscope.core.errors import InputError, OutputConflict, TooFewSamples
 from mnemoscope.core.files import whole_file
 from mnemoscope.core.rng import generator
 from mnemoscope.core.types import ClipIndex, Flags, MatchedRecall
-from mnemoscope.latents.store import CLIPS
 from mnemoscope.release.audited import Audited, listed
 from mnemoscope.release.decisions import RELEASE, WITHHOLD, Decision
 from mnemoscope.release.select import EF_EDGES, LARGE, NOTHING, coverage_greedy, ef_bins, in_rounds, shared_out
 
+_HOW = "chosen_by"
 Rule = Literal["recall-small", "recall-large", "coverage"]
 
 
@@ -53,15 +52,17 @@ class Selection:
     Attributes:
         clips: ids, in the order of choice.
         rule: that chose them.
+        how: all settings of the choice, in words.
         dropped: flagged, withheld and (where asked for) leaked clips that could not be chosen.
         usable: clips that could be.
-        learned: train clips reached before, and by the choice.
-        matched: matched recall before and after, at one number of queries; None where ``absent`` says why.
+        learned: train clips reached by all clips (before), by those that could be chosen (usable), and after.
+        matched: matched recall of the same three, at one number of queries; None where ``absent`` says why.
         absent: why a number is None.
     """
 
     clips: list[str]
     rule: Rule
+    how: str
     dropped: dict[str, int]
     usable: int
     learned: dict[str, int]
@@ -96,13 +97,15 @@ def select_clips(audited: Audited, config: SelectConfig, decisions: Mapping[str,
     reached = np.where(samples["gated"], nearest, NOTHING)
     chosen = _chosen(audited, config, reached, usable)
     absent: Absent = {}
+    sets = {"before": np.arange(len(samples)), "usable": np.flatnonzero(usable), "after": chosen}
     return Selection(
         clips=samples.index[chosen].tolist(),
         rule=config.rule,
+        how=", ".join(f"{name}={value}" for name, value in config.model_dump().items() if value is not None),
         dropped={name: int(flags.sum()) for name, flags in kinds.items()},
         usable=int(usable.sum()),
-        learned={"before": _distinct(reached), "after": _distinct(reached[chosen])},
-        matched=_recalls(audited, chosen, absent),
+        learned={name: _distinct(reached[rows]) for name, rows in sets.items()},
+        matched=_recalls(audited, sets, absent),
         absent=absent,
     )
 
@@ -132,8 +135,7 @@ def _chosen(audited: Audited, config: SelectConfig, reached: ClipIndex, usable: 
 
 def _ef(audited: Audited, prior: str, usable: Flags, count: int) -> tuple[ClipIndex, np.ndarray]:
     """The bin of each clip and the number of clips wanted in each bin."""
-    synthetic = read_audit_table(audited.synthetic_store / CLIPS).set_index("clip_id")["ef"]
-    bins = ef_bins(synthetic.reindex(audited.samples.index).to_numpy(dtype=np.float64, na_value=np.nan))
+    bins = ef_bins(audited.synthetic_labels.reindex(audited.samples.index).to_numpy(dtype=np.float64, na_value=np.nan))
     n_bins = len(EF_EDGES) - 1
     if prior == "uniform":
         there = bins[usable & (bins != NOTHING)]
@@ -150,14 +152,14 @@ def _distinct(reached: ClipIndex) -> int:
     return len(set(reached[reached != NOTHING].tolist()))
 
 
-def _recalls(audited: Audited, chosen: ClipIndex, absent: Absent) -> dict[str, MatchedRecall | None]:
-    """Before and after, at the number of queries that both sets and the holdout patients have."""
+def _recalls(audited: Audited, sets: Mapping[str, ClipIndex], absent: Absent) -> dict[str, MatchedRecall | None]:
+    """Of each set, at the number of queries that all sets and the holdout patients have."""
     samples, holdout = audited.samples, audited.holdout
     ids = pd.concat([samples["nearest_clip_id"], holdout["nearest_clip_id"]])
     nearest = pd.factorize(ids)[0]
     of_synthetic, of_holdout = nearest[: len(samples)], nearest[len(samples) :]
     gated = samples["gated"].to_numpy()
-    n = min(len(chosen), holdout["patient_id"].nunique())
+    n = min(holdout["patient_id"].nunique(), *(len(rows) for rows in sets.values()))
 
     def recall(rows: ClipIndex) -> MatchedRecall:
         return matched_recall(
@@ -171,18 +173,41 @@ def _recalls(audited: Audited, chosen: ClipIndex, absent: Absent) -> dict[str, M
             n=n,
         )
 
-    sets = {"before": np.arange(len(samples)), "after": chosen}
     return {name: attempt(absent, name, partial(recall, rows)) for name, rows in sets.items()}
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """A selection as it was read: ids in the order of choice, and how they were chosen, where that is told."""
+
+    clips: list[str]
+    how: str | None = None
+
+
 def write_selection(selection: Selection, path: Path) -> None:
-    """Writes the clips in the order of choice."""
+    """Writes the clips in the order of choice, and how they were chosen; an earlier selection gives way.
+
+    Raises:
+        OutputConflict: if something else is there.
+    """
+    if path.exists() and not _is_selection(path):
+        raise OutputConflict(
+            f"{path}: expected nothing there or an earlier selection, found another file; choose another --out"
+        )
     with whole_file(path) as temporary:
-        pd.DataFrame({"clip_id": selection.clips}).to_csv(temporary, index=False)
+        pd.DataFrame({"clip_id": selection.clips, _HOW: selection.how}).to_csv(temporary, index=False)
 
 
-def read_selection(path: Path, audited: Audited) -> list[str]:
-    """The ids of a selection.
+def _is_selection(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.readline().strip() == f"clip_id,{_HOW}".encode()
+    except OSError:
+        return False
+
+
+def read_selection(path: Path, audited: Audited) -> Chosen:
+    """A selection.
 
     Raises:
         InputError: if the table is not readable, names a clip twice, or one that was not audited.
@@ -200,4 +225,5 @@ def read_selection(path: Path, audited: Audited) -> list[str]:
         raise InputError(
             f"{path}: expected clips of the audit, each once; {'; '.join(found) or 'found none'} (--select)"
         )
-    return ids.tolist()
+    told = table[_HOW].iloc[0] if _HOW in table.columns else None
+    return Chosen(ids.tolist(), told or None)

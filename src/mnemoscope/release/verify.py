@@ -12,6 +12,8 @@ from mnemoscope.core.files import read_json, sha256_of
 from mnemoscope.core.progress import Progress, unwatched
 
 PROVENANCE, SCHEMA = "provenance.json", "mnemoscope.release/1"
+VIDEOS, DICOM = "Videos", "DICOM"
+CLIP_FOLDERS = (f"{VIDEOS}/", f"{DICOM}/")
 WORKERS = 2
 
 
@@ -58,6 +60,10 @@ def verify(folder: Path, *, seal: str | None = None, progress: Progress = unwatc
             if digest != hashes[name]:
                 problems.append(f"changed: {name!a}")
             progress("verify", number, len(whole), "file")
+    told = {name for clip in record["clips"] for name in clip["files"]}
+    shown = {name for name in hashes if name.startswith(CLIP_FOLDERS)}
+    if told != shown:
+        problems.append(f"changed: {PROVENANCE!a} (its clips name {len(told)} files, its list {len(shown)} of clips)")
     sha256 = sha256_of(folder / PROVENANCE)
     if seal is not None and seal.lower() != sha256:
         problems.append(f"changed: {PROVENANCE!a} (expected the seal {seal}, found {sha256})")

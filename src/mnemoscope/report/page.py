@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mnemoscope.audit.manifold import coverage_expectation
+from mnemoscope.audit.run.results import audit_name
 from mnemoscope.audit.verdict import Limits
-from mnemoscope.core.files import value_fingerprint, write_text
+from mnemoscope.core.files import write_text
 from mnemoscope.core.types import AuditResult, Privacy, rungs
 from mnemoscope.release.audited import no_export
 from mnemoscope.report import charts, figures, provenance, tables, words
@@ -99,10 +100,9 @@ def _shown(material: Material) -> dict[str, Any]:
 
 def _data(material: Material) -> dict[str, Any]:
     """What the scripts read."""
-    scores = sorted(zip(material.samples["clip_id"].astype(str), material.samples["p_max"].astype(str), strict=True))
     return {
-        # Decisions are kept in the browser under this name: another audit's are not taken for this one's.
-        "audit": value_fingerprint(scores),
+        # Decisions are kept and exported under this name: another audit's are not taken for this one's.
+        "audit": audit_name(material.samples),
         "percentiles": percentiles(material),
         "map": map_points(material),
     }

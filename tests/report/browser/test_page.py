@@ -17,8 +17,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from mnemoscope.audit.privacy import privacy
+from mnemoscope.audit.run.results import audit_name
 from mnemoscope.core.types import Verdict
-from mnemoscope.release.decisions import read_decisions
+from mnemoscope.release.decisions import Decided, read_decisions
 from mnemoscope.report.material import Material
 from mnemoscope.report.page import write_report
 from tests.report import full
@@ -137,7 +138,7 @@ def test_decisions_are_made_by_keys_exported_and_taken_by_release(browser: Chrom
     names = [pair.clip_id for pair in made.pairs]
     assert names[:2] == [HOSTILE, FORMULA]
     table = decided(browser)
-    found = read_decisions(table, clips=set(made.samples["clip_id"]))
+    found = read_decisions(table, Decided(set(made.samples["clip_id"]), audit_name(made.samples)))
     assert {clip_id: one.decision for clip_id, one in found.items()} == {
         HOSTILE: "withhold",
         names[1]: "withhold",
@@ -160,7 +161,10 @@ def test_an_id_that_must_not_be_shown_as_it_is_leads_to_its_pair_and_can_be_deci
     where = places(samples, made.holdout)
     opened(browser, write_report(material(samples=samples, pairs=pairs(samples), places=where), out=tmp_path))
     assert 'a,b "c\\u202egpj' in browser.find_element(By.CSS_SELECTOR, "#gallery bdi").text
-    assert read_decisions(decided(browser), clips=set(samples["clip_id"]))[name].decision == "withhold"
+    assert (
+        read_decisions(decided(browser), Decided(set(samples["clip_id"]), audit_name(samples)))[name].decision
+        == "withhold"
+    )
     click(browser, "inside")
     link = by_id(browser, "listed").find_element(By.TAG_NAME, "a")
     assert link.get_attribute("href").endswith("#pair-1")

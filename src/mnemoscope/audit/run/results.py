@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from mnemoscope.core.errors import CorruptFile, InputError
-from mnemoscope.core.files import read_json, whole_file, write_json
+from mnemoscope.core.files import read_json, value_fingerprint, whole_file, write_json
 from mnemoscope.core.types import SCHEMA, AuditResult
 
 AUDIT, SAMPLES, HOLDOUT, PATIENTS = "audit.json", "samples.parquet", "holdout.parquet", "patients.parquet"
@@ -55,6 +55,11 @@ def read_result(run: Path) -> AuditResult:
     if not (run / AUDIT).is_file():
         raise InputError(f"{run}: expected a finished audit with {AUDIT}; run mnemoscope audit --out {run}")
     return AuditResult.from_json(read_json(run / AUDIT))
+
+
+def audit_name(samples: pd.DataFrame) -> str:
+    """A name of an audit that follows from its samples and their scores; by it decisions are told apart."""
+    return value_fingerprint(sorted(zip(samples["clip_id"].astype(str), samples["p_max"].astype(str), strict=True)))
 
 
 def read_audit_table(path: Path) -> pd.DataFrame:

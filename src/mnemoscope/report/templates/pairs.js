@@ -138,8 +138,8 @@
   function table() {
     const rows = Object.entries(decisions).filter(([, made]) => made.decision)
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([clip, made]) => [clip, made.decision, made.who, made.when, made.why]);
-    return [["clip_id", "decision", "who", "when", "why"], ...rows].map((row) => row.map(field).join(",")).join("\r\n") + "\r\n";
+      .map(([clip, made]) => [clip, made.decision, made.who, made.when, made.why, data.audit]);
+    return [["clip_id", "decision", "who", "when", "why", "audit"], ...rows].map((row) => row.map(field).join(",")).join("\r\n") + "\r\n";
   }
   byId("export").addEventListener("click", () => {
     const link = document.createElement("a");
