@@ -61,17 +61,18 @@ def page(
     full = arm(result, "real_full")
     met = "yes" if full.r2.value >= TARGET_R2 else "**no**"
     sizes = ", ".join(f"{name} {s.clips:,} clips of {s.patients:,} patients" for name, s in audit.sets.items())
+    words = "bfloat16" if config.recipe().loop.precision == "bf16" else "float32"
     privacy = f"{audit.privacy.flagged} are flagged and left out" if audit.privacy else "nothing is flagged"
     recall = f"{audit.recall.learned} train clips are learned" if audit.recall else "recall was not measured"
     return f"""# What synthetic clips are worth
 
 Written by `python -m benchmarks.utility`: a phantom cohort and clips of the bundled generator ({sizes}; EF as
 `{sampling.ef}`, {sampling.frames} frames, {sampling.steps} steps). Of the synthetic clips {privacy}; {recall}.
-An R(2+1)D regressor (preset `{config.preset}`) is trained {config.seeds} times on every arm, its checkpoint chosen on
-patients of the same arm, and tested on the real holdout ({result.holdout["clips"]} clips of
+An R(2+1)D regressor (preset `{config.preset}`, {words}) is trained {config.seeds} times on every arm, its
+checkpoint chosen on patients of the same arm, and tested on the real holdout ({result.holdout["clips"]} clips of
 {result.holdout["patients"]} patients), which nothing else has looked at. Intervals are 95 %, of the mean over
-trainings, from resampling patients and trainings. Every training sees as many windows, however many clips its arm has;
-controls are drawn at random.
+trainings, from resampling patients and trainings. Every training sees as many windows, however many clips its arm
+has; controls are drawn at random.
 
 ## Target
 
@@ -145,9 +146,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=940, help="synthetic clips")
     parser.add_argument("--ef", default="prior", help="requested EF, as mnemoscope sample videos --ef")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precision", choices=["no", "bf16"], default="no", help="bf16 where the processor has it")
     parser.add_argument("--relabel", choices=["off", "on", "both"], default="both")
     given: Any = parser.parse_args()
-    config = DownstreamConfig(seeds=given.seeds, relabel=given.relabel, ef_reader="phantom")
+    ef = {"loop": {"precision": given.precision}}
+    config = DownstreamConfig(seeds=given.seeds, relabel=given.relabel, ef_reader="phantom", ef=ef)
     run(given.cohort, given.out, count=given.count, ef=given.ef, config=config)
 
 
