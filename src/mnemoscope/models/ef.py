@@ -78,9 +78,7 @@ class R2Plus1D(nn.Module):
     def forward(self, windows: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B outputs"]:
         """The numbers of each window; a gray one stands for all channels."""
         shown = windows.expand(-1, self._channels, -1, -1, -1)
-        x = self.stem(
-            shown.contiguous(memory_format=torch.channels_last_3d)
-        )  # three times as fast on a CPU in bfloat16
+        x = self.stem(shown.contiguous(memory_format=torch.channels_last_3d))  # 1.4 to 2 times as fast on a CPU
         for number in range(self._stages):
             x = self.get_submodule(f"layer{number + 1}")(x)
         return self.fc(x.mean(dim=(2, 3, 4)))
