@@ -274,6 +274,12 @@ def test_how_clips_were_chosen_is_told_to_strangers(passed: Made) -> None:
     assert "2 clips had been selected of 6 (rule=coverage, count=2)" in (done.out / "README.md").read_text()
 
 
+def test_a_selection_that_names_a_patient_is_refused(passed: Made) -> None:
+    with pytest.raises(Refused, match="what people wrote: 'patient003'"):
+        released(passed, selected=["s3"], how="without patient003")
+    assert nothing_was_written(passed)
+
+
 def test_what_a_stranger_will_miss_is_told(passed: Made) -> None:
     done = released(passed, licence="CC-BY-4.0", creator="A. Example")
     assert [name.partition(" ")[0] for name in done.not_stated] == ["which", "contact"]

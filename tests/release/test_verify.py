@@ -78,7 +78,14 @@ def test_no_release_is_refused(tmp_path: Path, made: str) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"schema": "mnemoscope.release/1", "files": {"a": 1}, "clips": []}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"schema": "mnemoscope.release/1", "files": {"a": 1}, "clips": []}',
+        '{"schema": "mnemoscope.release/1", "files": {}, "clips": [{"clip_id": "a", "files": 3}]}',
+        '{"schema": "mnemoscope.release/1", "files": {}, "clips": [{"clip_id": "a", "files": [3]}]}',
+    ],
 )
 def test_a_damaged_provenance_is_refused(done: Exported, content: str) -> None:
     (done.out / "provenance.json").write_text(content)

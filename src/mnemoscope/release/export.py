@@ -322,9 +322,10 @@ def _audit_record(audited: Audited) -> dict[str, Any]:
 
 
 def _typed(record: Mapping[str, Any], config: ExportConfig) -> str:
-    """Everything in a release that people or file names say."""
+    """Everything in a release that people, their tables or file names say."""
     words = [clip["decision"] for clip in record["clips"]] + [record["accepted"]]
     said = [text for word in words if word is not None for text in word.values()]
+    said += [(record["selection"] or {}).get("chosen_by") or ""]
     ids = [clip["clip_id"] for clip in record["clips"]]
     return "\n".join([*ids, *said, config.title, config.licence, config.creator, config.contact])
 

@@ -100,11 +100,15 @@ def read_provenance(folder: Path) -> dict[str, Any]:
         and isinstance(files, dict)
         and all(isinstance(digest, str) for digest in files.values())
         and isinstance(clips, list)
-        and all(isinstance(clip, dict) and {"clip_id", "files"} <= clip.keys() for clip in clips)
+        and all(isinstance(clip, dict) and "clip_id" in clip and _is_names(clip.get("files")) for clip in clips)
     )
     if not is_whole:
         raise CorruptFile(f"{folder / PROVENANCE}: expected the content of {SCHEMA}; export the set again")
     return record
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def files_of(folder: Path, clips: Collection[str]) -> list[str]:
