@@ -541,9 +541,9 @@ def page(bench: Bench) -> str:
     privacy, recall = audit["privacy"], audit["recall"]
     return f"""# The bundled generator
 
-Written by `python -m benchmarks.generator`, with {torch.get_num_threads()} threads ({
+Written by `python -m benchmarks.generator`, {torch.get_num_threads()} of the processor's cores at work ({
         platform.machine()
-    }, no accelerator), beside other work. An
+    }, no accelerator). An
 image model (LIDM) and a video model (LVDM) over the latents of the bundled VAE, trained on a phantom cohort (apical
 four-chamber, seed 40: 420 train patients with two clips of 32 frames at 12 frames per second), first with EF as in a
 clinic, then with EF spread evenly over 9–91 %; at last the video model on one clip each of 2,328 others (seed 41).

@@ -164,9 +164,8 @@ is the nearest of a gated frame. No train clip and no feature of one is needed w
 {table(header, [row(of, children, found[0]) for of in found])}
 
 The target is twice the unconditional sampler's recall at no more excess of flags, where that covers less than 40 %:
-{" and ".join(reached) or "none"} {"meet" if len(reached) > 1 else "meets"} it. Clusters alone cannot: a child who
-shares a cluster with ten adults has most of its clips, so that most draws of the class are of the child. Even draws of
-patients cost the frequent patients some of what was remembered of them, and with it most of the flags.
+{" and ".join(reached) or "none"} {"meet" if len(reached) > 1 else "meets"} it. Where clips are drawn evenly, a child in
+a cluster with adults has most of its clips, and is most of what is drawn of that class.
 """
 
 

@@ -68,7 +68,7 @@ def page(
 
 Written by `python -m benchmarks.utility`: a phantom cohort and clips of the bundled generator ({sizes}; EF as
 `{sampling.ef}`, {sampling.frames} frames, {sampling.steps} steps). Of the synthetic clips {privacy}; {recall}.
-An R(2+1)D regressor (preset `{config.preset}`, {words}) is trained {config.seeds} times on every arm, its
+An R(2+1)D regressor (preset `{config.preset}`, {words}) is trained on every arm (seeds: {config.seeds}), its
 checkpoint chosen on patients of the same arm, and tested on the real holdout ({result.holdout["clips"]} clips of
 {result.holdout["patients"]} patients), which nothing else has looked at. Intervals are 95 %, of the mean over
 trainings, from resampling patients and trainings. Every training sees as many windows, however many clips its arm
