@@ -60,7 +60,11 @@ def page(
     """The page, from what was measured."""
     full = arm(result, "real_full")
     met = "yes" if full.r2.value >= TARGET_R2 else "**no**"
-    sizes = ", ".join(f"{name} {s.clips:,} clips of {s.patients:,} patients" for name, s in audit.sets.items())
+    real = (
+        f"{name} {s.clips:,} clips of {s.patients:,} patients" for name, s in audit.sets.items() if name != "synthetic"
+    )
+    sizes = f"{', '.join(real)}, synthetic {audit.sets['synthetic'].clips:,} clips"
+    over = "patients and trainings" if config.seeds > 1 else "patients"
     words = "bfloat16" if config.recipe().loop.precision == "bf16" else "float32"
     privacy = f"{audit.privacy.flagged} are flagged and left out" if audit.privacy else "nothing is flagged"
     recall = f"{audit.recall.learned} train clips are learned" if audit.recall else "recall was not measured"
@@ -71,7 +75,7 @@ Written by `python -m benchmarks.utility`: a phantom cohort and clips of the bun
 An R(2+1)D regressor (preset `{config.preset}`, {words}) is trained on every arm (seeds: {config.seeds}), its
 checkpoint chosen on patients of the same arm, and tested on the real holdout ({result.holdout["clips"]} clips of
 {result.holdout["patients"]} patients), which nothing else has looked at. Intervals are 95 %, of the mean over
-trainings, from resampling patients and trainings. Every training sees as many windows, however many clips its arm
+trainings, from resampling {over}. Every training sees as many windows, however many clips its arm
 has; controls are drawn at random.
 
 ## Target
@@ -112,6 +116,12 @@ def says(result: DownstreamResult) -> str:
     lines = [f"- From all real to all synthetic clips R² falls by {told(gap.loss)}."]
     summed = sorted((p for p in result.parts if p.adds_up), key=lambda p: -p.loss.value)
     lines += [f"- {part.name.capitalize()} ({part.change}): {told(part.loss)}, {_clear(part)}." for part in summed]
+    read = [one for one in result.arms if one.name == "synthetic_full_relabelled"]
+    lines += [
+        f"- Read by a regressor of real clips, the labels of the same clips give R² {told(one.r2)} in place of "
+        f"{told(arm(result, 'synthetic_full').r2)}."
+        for one in read
+    ]
     probes = ("coverage, on real clips", "label noise, on real clips")
     lines += [
         f"- {parts[n].name.capitalize()}: {told(parts[n].loss)}, {_clear(parts[n])}." for n in probes if n in parts
