@@ -28,6 +28,7 @@ from mnemoscope.release.export import ExportConfig, export
 from mnemoscope.release.verify import verify
 
 CLIPS, FRAMES, PATTERNS = 10_000, 48, 16
+EF_PCT = 55.0
 LIMIT_S = 120.0
 
 
@@ -67,7 +68,7 @@ def _write_clips(folder: Path) -> float:
     (folder / "Videos").mkdir()
     for number, name in enumerate(_names()):
         (folder / "Videos" / f"{name}.avi").write_bytes(patterns[number % PATTERNS] + number.to_bytes(4))
-    table = {"FileName": _names(), "EF": 55.0, "FrameHeight": 112, "FrameWidth": 112, "FPS": 32.0}
+    table = {"FileName": _names(), "EF": EF_PCT, "FrameHeight": 112, "FrameWidth": 112, "FPS": 32.0}
     pd.DataFrame(table | {"NumberOfFrames": FRAMES, "Split": "SYNTHETIC"}).to_csv(folder / "FileList.csv", index=False)
     return CLIPS * float(np.mean([len(pattern) for pattern in patterns])) / 1e6
 
@@ -107,6 +108,6 @@ def _write_store(folder: Path, names: list[str], split: str, n_frames: int) -> N
     latents = np.random.default_rng(0).normal(size=(n_frames, 4, 14, 14)).astype(np.float16)
     for name in names:
         writer.append(name, latents)
-    rows = {"clip_id": names, "path": names, "patient_id": names, "split": split, "n_frames": n_frames}
+    rows = {"clip_id": names, "path": names, "patient_id": names, "split": split, "n_frames": n_frames, "ef": EF_PCT}
     record = StoreRecord("latent", "benchmark", "benchmark", 112, 112, None, scaling)
     writer.finish(make_manifest(pd.DataFrame(rows), root=folder).clips, lambda _: record, scaling=scaling)
