@@ -348,6 +348,16 @@ def test_labels_that_changed_since_the_audit_are_named(passed: Made) -> None:
     assert nothing_was_written(passed)
 
 
+def test_two_files_of_one_name_are_named(passed: Made) -> None:
+    table = pd.read_csv(passed.clips / "FileList.csv")
+    twin = table[table["FileName"] == "s3.avi"].assign(FileName="s3.mp4")
+    pd.concat([table, twin]).to_csv(passed.clips / "FileList.csv", index=False)
+    shutil.copy(passed.clips / "Videos" / "s3.avi", passed.clips / "Videos" / "s3.mp4")
+    with pytest.raises(InputError, match=r"several of one name: 's3.avi', 's3.mp4'"):
+        released(passed)
+    assert nothing_was_written(passed)
+
+
 def test_clips_that_are_gone_are_all_named(passed: Made) -> None:
     for name in ("s1", "s5"):
         (passed.clips / "Videos" / f"{name}.avi").unlink()

@@ -205,6 +205,12 @@ def _found(audited: Audited, kept: list[str], synthetic: Path) -> tuple[pd.DataF
     manifest = synthetic_manifest(synthetic, build(AuditConfig, audited.record["config"]))
     files = dict(zip(manifest.clips["clip_id"], manifest.files, strict=True))
     missing = [clip_id for clip_id in kept if not (clip_id in files and files[clip_id].is_file())]
+    twins = sorted(name for name in files if name not in hashes.index and Path(name).stem in missing)
+    if twins:
+        raise InputError(
+            f"{synthetic}: expected one file for each clip that was audited, found several of one name: "
+            f"{listed(twins)}; take away those that were not audited"
+        )
     if missing:
         raise Mismatch(
             f"{synthetic}: expected the clips that were audited, {len(missing)} are not there: {listed(missing)}; give "
