@@ -182,14 +182,13 @@ def test_clips_without_ef_are_refused(place: Path, tmp_path: Path, name: str, cl
     refused(place, tmp_path / "run", InputError, match, audit=tmp_path / "audit", **stores)
 
 
-def test_arms_that_are_too_small_are_named_before_anything_is_trained(place: Path, tmp_path: Path) -> None:
-    refused(
-        place,
-        tmp_path / "run",
-        TooFewSamples,
-        r"expected at least 10 clips .*real_full: 30 clips of 30 patients.*--set arms=\[",
-        config=tiny(val_share=0.9),
-    )
+def test_arms_that_are_too_small_or_unknown_are_named_before_anything_is_encoded(place: Path, tmp_path: Path) -> None:
+    small = r"expected at least 10 clips .*real_full: 30 clips of 30 patients.*--set arms=\["
+    refused(place, tmp_path / "run", TooFewSamples, small, config=tiny(val_share=0.9))
+    unknown = r"arms: expected some of .*prior_real.*found nonsense"
+    reader = str(place / "reader")
+    refused(place, tmp_path / "run", ConfigError, unknown, config=tiny(ef_reader=reader, arms=["nonsense"]))
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["run.json"]
 
 
 def test_misspelt_readers_devices_and_settings_are_named_first(place: Path, tmp_path: Path) -> None:

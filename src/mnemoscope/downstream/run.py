@@ -78,8 +78,7 @@ class _Scene:
     Attributes:
         run: keeps the trainings.
         sets: by source.
-        clips: tables by source, ``clip_id``, ``ef`` and ``group``; of synthetic clips the usable ones, also
-            ``nearest_clip_id`` and ``gated``.
+        clips: by source, see :func:`_candidates`.
         test: the real holdout.
         measured: true EF of the usable synthetic clips by id; None without a reader.
         config: settings.
@@ -124,10 +123,11 @@ def run_downstream(
     if config.ef_reader is not None:
         ef_reader(config.ef_reader)
     _require_labels(audited, real, synthetic)
+    clips = _candidates(audited)
+    _require_arms(clips, config)
     of_real, of_synthetic = open_sets(
         run, real=real, synthetic=synthetic, audited=audited, frames=config.frames(), progress=progress
     )
-    clips = {"real": _real_clips(of_real), "synthetic": _usable(of_synthetic, audited)}
     test = of_real.store.of_split("holdout")
     measured = None
     if config.ef_reader is not None:
@@ -135,7 +135,8 @@ def run_downstream(
         measured = measured_ef(run, config.ef_reader, of_synthetic, ids, progress)
     sets = {"real": of_real, "synthetic": of_synthetic}
     scene = _Scene(run, sets, clips, test, measured, config, recipe, progress)
-    plans, absent = _trainable(scene, [_plan(scene, config.seed + number) for number in range(config.seeds)])
+    plans, absent = _trainable(clips, _plans(clips, measured, config), config)
+    absent |= _absent(clips, plans[0], measured)
     predictions: dict[str, list[pd.DataFrame]] = {name: [] for name in plans[0]}
     for number, plan in enumerate(plans):
         for name, arm in plan.items():
@@ -154,30 +155,50 @@ def _require_labels(audited: Audited, real: Path, synthetic: Path) -> None:
     require_ef(audited.synthetic_labels.loc[usable].reset_index(), flag=f"--synthetic {synthetic}")
 
 
-def _real_clips(clips: PixelSet) -> pd.DataFrame:
-    train = clips.store.of_split("train")
-    return train.assign(group=train["patient_id"])
+def _candidates(audited: Audited) -> dict[str, pd.DataFrame]:
+    """What arms are made of, by source: ``clip_id``, ``ef`` and ``group``, the clips that must stay together.
+
+    Of synthetic clips the unflagged ones, also ``nearest_clip_id`` and ``gated``; those closest to one train patient
+    are one group.
+    """
+    table = audited.real
+    train = table[table["split"] == "train"]
+    usable = audited.samples[~audited.samples["flagged"]]
+    ef = audited.synthetic_labels.loc[usable.index].to_numpy()
+    found = usable[["nearest_clip_id", "nearest_patient_id", "gated"]].assign(ef=ef).reset_index()
+    return {
+        "real": train[["clip_id", "ef"]].assign(group=train["patient_id"]),
+        "synthetic": found.rename(columns={"nearest_patient_id": "group"}),
+    }
 
 
-def _usable(clips: PixelSet, audited: Audited) -> pd.DataFrame:
-    """The unflagged clips with what the audit found of them; near copies of one train patient are one group."""
-    samples = audited.samples[~audited.samples["flagged"]]
-    rows = clips.rows(samples.index.tolist())
-    found = samples[["nearest_clip_id", "nearest_patient_id", "gated"]].reset_index(drop=True)
-    return pd.concat([rows, found], axis=1).rename(columns={"nearest_patient_id": "group"})
+def _require_arms(clips: Mapping[str, pd.DataFrame], config: DownstreamConfig) -> None:
+    """Before hours of encoding: all arms must be known and large enough, as far as EF requested tells."""
+    stand_in = clips["synthetic"].set_index("clip_id")["ef"] if config.ef_reader is not None else None
+    plans = _plans(clips, stand_in, config)
+    # How many clips can have one distribution of EF is known when their true EF is.
+    _trainable(clips, [{name: arm for name, arm in plan.items() if name not in MATCHED} for plan in plans], config)
 
 
-def _plan(scene: _Scene, seed: int) -> dict[str, Arm]:
+def _plans(
+    clips: Mapping[str, pd.DataFrame], measured: pd.Series | None, config: DownstreamConfig
+) -> list[dict[str, Arm]]:
+    """The arms of each seed, by name."""
+    return [_plan(clips, measured, config, config.seed + number) for number in range(config.seeds)]
+
+
+def _plan(
+    clips: Mapping[str, pd.DataFrame], measured: pd.Series | None, config: DownstreamConfig, seed: int
+) -> dict[str, Arm]:
     """The arms of one seed, by name; the arm that relabels comes first."""
-    real, synthetic, config = scene.clips["real"], scene.clips["synthetic"], scene.config
-    given = paper_arms(real, synthetic, seed=seed)
+    given = paper_arms(clips["real"], clips["synthetic"], seed=seed)
     arms = dict(given)
     if config.relabel != "off":
         arms |= relabelled(given)
     if config.relabel == "on":
         arms = {name: arm for name, arm in arms.items() if (arm.source, arm.labels) != ("synthetic", "given")}
-    if scene.measured is not None:
-        arms |= decomposing_arms(real, synthetic, scene.measured, seed=seed)
+    if measured is not None:
+        arms |= decomposing_arms(clips["real"], clips["synthetic"], measured, seed=seed)
     if config.arms is None:
         return arms
     unknown = set(config.arms) - set(arms)
@@ -187,16 +208,18 @@ def _plan(scene: _Scene, seed: int) -> dict[str, Arm]:
     return {name: arm for name, arm in arms.items() if name in config.arms or (teacher and name == _TEACHER)}
 
 
-def _trainable(scene: _Scene, plans: list[dict[str, Arm]]) -> tuple[list[dict[str, Arm]], dict[str, str]]:
-    """The plans, if every arm can be trained, and why arms are absent; said before anything is trained."""
+def _trainable(
+    clips: Mapping[str, pd.DataFrame], plans: list[dict[str, Arm]], config: DownstreamConfig
+) -> tuple[list[dict[str, Arm]], dict[str, str]]:
+    """The plans, if every arm can be trained, and why some of the gap's parts are absent."""
     found = {
         name: why
         for plan in plans
         for name, arm in plan.items()
-        if (why := too_small(_rows(scene, arm), val_share=scene.config.val_share))
+        if (why := too_small(_chosen(clips, arm), val_share=config.val_share))
     }
-    absent = _absent(scene, plans[0])
-    if scene.config.arms is None and found.keys() & set(MATCHED):
+    absent = {}
+    if config.arms is None and found.keys() & set(MATCHED):
         absent["prior"] = (
             f"too few synthetic clips can have the EF distribution of the real ones, by true EF ({found['prior']})"
         )
@@ -212,20 +235,26 @@ def _trainable(scene: _Scene, plans: list[dict[str, Arm]]) -> tuple[list[dict[st
     return plans, absent
 
 
-def _absent(scene: _Scene, plan: Mapping[str, Arm]) -> dict[str, str]:
+def _absent(clips: Mapping[str, pd.DataFrame], plan: Mapping[str, Arm], measured: pd.Series | None) -> dict[str, str]:
     absent = {}
-    sizes = [len(scene.clips[name]) for name in ("synthetic", "real")]
+    sizes = [len(clips[name]) for name in ("synthetic", "real")]
     if sizes[0] <= sizes[1]:
         absent["synthetic_random"] = f"{sizes[0]} usable synthetic clips are no more than the {sizes[1]} real ones"
-    if scene.measured is None:
+    if measured is None:
         absent["decomposition"] = _WITHOUT_READER
     return {name: why for name, why in absent.items() if name not in plan}
 
 
+def _chosen(clips: Mapping[str, pd.DataFrame], arm: Arm) -> pd.DataFrame:
+    """The candidates of an arm in the order of ids."""
+    table = clips[arm.source]
+    return table[table["clip_id"].isin(arm.clips)].sort_values("clip_id")
+
+
 def _rows(scene: _Scene, arm: Arm) -> pd.DataFrame:
-    """The clips of an arm in the order of ids, with their labels as given."""
-    table = scene.clips[arm.source]
-    return table[table["clip_id"].isin(arm.clips)].sort_values("clip_id").reset_index(drop=True)
+    """The stored clips of an arm in the order of ids, with their groups and their labels as given."""
+    chosen = _chosen(scene.clips, arm)
+    return scene.sets[arm.source].rows(chosen["clip_id"].tolist()).assign(group=chosen["group"].to_numpy())
 
 
 def _labelled(scene: _Scene, arm: Arm, seed: int, plan: Mapping[str, Arm]) -> pd.DataFrame:
@@ -255,15 +284,16 @@ def _noisy(scene: _Scene, ef: np.ndarray, seed: int) -> np.ndarray:
 def _relabels(scene: _Scene, seed: int, plan: Mapping[str, Arm]) -> pd.Series:
     """EF that the regressor of all real clips, of this seed, reads off the usable synthetic ones; kept."""
     teacher, key = _trained(scene, _TEACHER, plan[_TEACHER], seed, plan)
-    rows = scene.clips["synthetic"]
+    of_synthetic = scene.sets["synthetic"]
+    rows = of_synthetic.rows(scene.clips["synthetic"]["clip_id"].tolist())
 
     def make(folder: Path) -> None:
         model = load_ef(teacher / "model", device=scene.config.device)
-        values = read_clips(model, scene.sets["synthetic"].store, rows)
+        values = read_clips(model, of_synthetic.store, rows)
         with whole_file(folder / "ef.parquet") as temporary:
             values.rename_axis("clip_id").rename("ef").reset_index().to_parquet(temporary, index=False)
 
-    inputs = {"teacher": key, "clips": rows["clip_id"].tolist(), "store": scene.sets["synthetic"].store.fingerprint}
+    inputs = {"teacher": key, "clips": rows["clip_id"].tolist(), "store": of_synthetic.store.fingerprint}
     folder = scene.run.stage(f"relabelled-{seed}", inputs, make)
     return pd.read_parquet(folder / "ef.parquet").set_index("clip_id")["ef"]
 
