@@ -190,7 +190,23 @@ def test_dicom_says_synthetic_and_names_nobody(tmp_path: Path) -> None:
         path = done.out / "DICOM" / f"s{number}.dcm"
         found = pydicom.dcmread(path)
         assert found[0x0008, 0x001C].value == "YES"
-        assert not [element for element in found if element.tag.group == 0x0010]
+        # Types 1 and 2 of the modules Patient, General Study, Series, Equipment and Image (DICOM PS3.3, A.7 and C.7).
+        for name in (
+            "PatientName",
+            "PatientID",
+            "PatientBirthDate",
+            "PatientSex",
+            "StudyDate",
+            "StudyTime",
+            "StudyID",
+            "ReferringPhysicianName",
+            "AccessionNumber",
+            "Manufacturer",
+            "PatientOrientation",
+        ):
+            assert found[name].is_empty
+        for name in ("Modality", "SeriesNumber", "InstanceNumber", "ImageType", "FrameTime", "FrameIncrementPointer"):
+            assert not found[name].is_empty
         for uid in (found.StudyInstanceUID, found.SeriesInstanceUID, found.SOPInstanceUID):
             assert uid.is_valid
             assert uid.startswith("2.25.")

@@ -13,6 +13,12 @@ from mnemoscope.data.video import decode, probe
 
 _SPACE = uuid.UUID("6b2f7a1e-0d5c-5c1f-9c0e-6d6e656d6f73")
 _IMPLEMENTATION = UID(f"2.25.{_SPACE.int}")
+# What the object's modules must have and may leave empty (type 2; DICOM PS3.3, A.7).
+_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
+    *("Manufacturer", "PatientOrientation"),
+)
 _LOSSLESS = ("ffv1", "rawvideo", "huffyuv", "ffvhuff", "png", "gif")
 
 
@@ -22,7 +28,7 @@ def dicom_uid(purpose: str, clip_id: str, sha256: str) -> UID:
 
 
 def write_dicom(source: Path, target: Path, *, clip_id: str, sha256: str) -> None:
-    """Writes a video as uncompressed DICOM with Synthetic Data (0008,001C) = YES, new UIDs and no patient module.
+    """Writes a video as uncompressed DICOM with Synthetic Data (0008,001C) = YES, new UIDs and an empty patient.
 
     Args:
         source: the video.
@@ -42,6 +48,8 @@ def write_dicom(source: Path, target: Path, *, clip_id: str, sha256: str) -> Non
     header = pydicom.Dataset()
     header.SOPClassUID, header.SOPInstanceUID = UltrasoundMultiFrameImageStorage, uids["instance"]
     header.StudyInstanceUID, header.SeriesInstanceUID = uids["study"], uids["series"]
+    for name in _EMPTY:
+        setattr(header, name, "")
     header.SyntheticData = "YES"
     header.Modality, header.ImageType = "US", ["DERIVED", "SECONDARY"]
     header.SeriesNumber, header.InstanceNumber = 1, 1
