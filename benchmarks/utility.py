@@ -9,8 +9,11 @@ and writes docs/results/utility.md. What is finished in ``--out`` is kept.
 
 import argparse
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import matplotlib
 
 from mnemoscope.audit.run import AuditConfig
 from mnemoscope.cli.audit import audited
@@ -18,15 +21,19 @@ from mnemoscope.cli.downstream import downstream
 from mnemoscope.cli.sample import VideosConfig, sample_videos
 from mnemoscope.core.files import read_json, write_text
 from mnemoscope.core.provenance import STAGE_FILE
-from mnemoscope.core.types import AuditResult
+from mnemoscope.core.types import AuditResult, Estimate
 from mnemoscope.downstream.decompose import Part
 from mnemoscope.downstream.results import PAPER, ArmResult, DownstreamResult
 from mnemoscope.downstream.run import DownstreamConfig
-from mnemoscope.downstream.table import markdown, told
+from mnemoscope.downstream.table import LABELS, markdown, title, told
 from mnemoscope.models.generator import BUNDLED
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "utility.md"
 TARGET_R2 = 0.85
+PICTURE = PAGE.parents[1] / "images" / "utility.png"
 FRAMES, STEPS = 24, 8  # one window of the generator, more than the small regressor sees at once
 
 
@@ -51,6 +58,7 @@ def run(cohort: Path, out: Path, *, count: int, ef: str, config: DownstreamConfi
         config=config,
         progress=watch,
     )
+    picture(result)
     write_text(PAGE, page(result, looked_at.result, out / "downstream", config, sampling))
 
 
@@ -71,12 +79,12 @@ def page(
     return f"""# What synthetic clips are worth
 
 Written by `python -m benchmarks.utility`: a phantom cohort and clips of the bundled generator ({sizes}; EF as
-`{sampling.ef}`, {sampling.frames} frames, {sampling.steps} steps). Of the synthetic clips {privacy}; {recall}.
-An R(2+1)D regressor (preset `{config.preset}`, {words}) is trained on every arm (seeds: {config.seeds}), its
+`{sampling.ef}`, {sampling.frames} frames, {sampling.steps} steps). Of the synthetic clips {privacy};
+{recall}. An R(2+1)D regressor (preset `{config.preset}`, {words}) is trained on every arm, {config.seeds} times, its
 checkpoint chosen on patients of the same arm, and tested on the real holdout ({result.holdout["clips"]} clips of
 {result.holdout["patients"]} patients), which nothing else has looked at. Intervals are 95 %, of the mean over
-trainings, from resampling {over}. Every training sees as many windows, however many clips its arm
-has; controls are drawn at random.
+trainings, from resampling {over}. Every training sees as many windows, however many clips its arm has; controls are
+drawn at random.
 
 ## Target
 
@@ -84,11 +92,13 @@ has; controls are drawn at random.
 | --- | --- | --- | --- |
 | R² of all real clips, small preset | {told(full.r2)} | ≥ {TARGET_R2} | {met} |
 
+![R² of every arm, and the parts of the gap](../images/utility.png)
+
 ## The arms, beside the paper's Table 5, and the parts of the gap
 
 The paper's numbers are of EchoNet and of R(2+1)D-18, one training each; they stand beside ours for the order of the
-arms, not for their height. Parts in italics do not belong to the sum: they are interventions on real clips, and the gap
-itself.
+arms, not for their height. Parts in italics (in the picture in brackets) do not belong to the sum: they are
+interventions on real clips, and the gap itself.
 
 {markdown(result)}
 
@@ -100,6 +110,36 @@ itself.
 
 {cost(out)} {platform.processor() or platform.machine()}, {platform.system()}.
 """
+
+
+def picture(result: DownstreamResult) -> None:
+    """R² of every arm and the parts of the gap, with their intervals."""
+    plot, (arms, parts) = plt.subplots(
+        1, 2, figsize=(13, 0.3 * len(result.arms) + 1), layout="constrained", width_ratios=(3, 2)
+    )
+    for source, color in (("real", "#1f5fa8"), ("synthetic", "#c4572e")):
+        those = [(row, one) for row, one in enumerate(result.arms) if one.source == source]
+        _intervals(arms, [(row, one.r2) for row, one in those], color, label=f"{source} clips")
+    names = [f"{title(one.name)} ({LABELS[one.labels]})" for one in result.arms]
+    arms.set(title="R² on the real holdout (EF to learn)", yticks=range(len(names)), yticklabels=names)
+    arms.legend(frameon=False)
+    _intervals(parts, [(row, part.loss) for row, part in enumerate(result.parts)], "#444444")
+    parts.axvline(0, color="0.7", lw=1, zorder=0)
+    named = [part.name if part.adds_up else f"({part.name})" for part in result.parts]
+    parts.set(title="Loss of R²", yticks=range(len(named)), yticklabels=named)
+    for axes in (arms, parts):
+        axes.invert_yaxis()
+        axes.grid(axis="x", color="0.92")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    plot.savefig(PICTURE, dpi=110)
+    plt.close(plot)
+
+
+def _intervals(axes: Any, rows: Sequence[tuple[int, Estimate]], color: str, label: str | None = None) -> None:
+    value = [one.value for _, one in rows]
+    spread = [[one.value - one.low for _, one in rows], [one.high - one.value for _, one in rows]]
+    axes.errorbar(value, [row for row, _ in rows], xerr=spread, fmt="o", ms=4, lw=1.5, color=color, label=label)
 
 
 def arm(result: DownstreamResult, name: str) -> ArmResult:
