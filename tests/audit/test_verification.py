@@ -9,7 +9,6 @@ from mnemoscope.audit.verification import (
     auc,
     auc_by_patient,
     decisions,
-    top1_by_patient,
     tpr_at_fpr,
 )
 from mnemoscope.core.errors import TooFewSamples
@@ -134,15 +133,6 @@ def test_decisions_agree_with_scikit_learn(scores: Kinds, threshold: float) -> N
 def test_the_default_threshold_is_a_probability_of_one_half() -> None:
     found = decisions(np.array([0.1, 0.0, -0.1]), np.array([0.1, -0.1]))
     assert found.confusion == ((1, 1), (2, 1))
-
-
-def test_top1_by_hand() -> None:
-    query = np.array(["a", "a", "b", "c"], dtype=object)
-    nearest = np.array(["a", "b", "b", "a"], dtype=object)
-    found = top1_by_patient(query, nearest, rng=ThePatients([3, 0, 0], [0, 3, 0], [0, 0, 3]), rounds=3)
-    assert found.value == 0.5
-    assert (found.low, found.high) == pytest.approx(tuple(np.percentile([0.5, 1.0, 0.0], [2.5, 97.5])))
-    assert top1_by_patient(query, query, rng=rng(), rounds=50).low == 1.0
 
 
 def test_pairs_of_one_kind_are_no_verification() -> None:

@@ -52,11 +52,6 @@ def test_only_gated_clips_hit() -> None:
     assert tables.hits_per_clip(samples).to_dict() == {"a": 2, "b": 1}
 
 
-def test_only_pictures_that_were_looked_at_have_a_similarity() -> None:
-    samples = pd.DataFrame({"clip_id": ["a", "b", "c"], "ssim": [0.5, float("nan"), 0.0]})
-    assert tables.similarity_of_pictures(samples) == {"a": 0.5, "c": 0.0}
-
-
 def test_missing_columns_are_all_named() -> None:
     with pytest.raises(InputError, match=re.escape("missing: gated, p_max; write the table again")):
         tables.require_columns(pd.DataFrame({"clip_id": []}), frozenset({"clip_id", "p_max", "gated"}), name="samples")

@@ -41,8 +41,6 @@ def parsed(text: str) -> float:
         (words.seconds(9.34), "9.3 s"),
         (words.seconds(812.3), "13.5 min"),
         (words.seconds(7200), "2.0 h"),
-        (words.yes_no(True), "yes"),
-        (words.yes_no(False), "no"),
         (words.moment("2026-11-23T06:40:59+00:00"), "2026-11-23 06:40 UTC"),
         (words.moment(None), "not recorded"),
         (words.tenths(771.34), "771.3"),

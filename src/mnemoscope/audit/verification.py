@@ -83,16 +83,6 @@ def decisions(same: np.ndarray, different: np.ndarray, *, threshold: float = 0.0
     return Decisions((tp + tn) / (tp + tn + fp + fn), f1, precision, recall, ((tn, fp), (fn, tp)))
 
 
-def top1_by_patient(
-    query_patient: np.ndarray, nearest_patient: np.ndarray, *, rng: np.random.Generator, rounds: int = BOOTSTRAP_ROUNDS
-) -> Estimate:
-    """Share of queries whose nearest gallery clip is of the own patient, resampling patients."""
-    hit = (query_patient == nearest_patient).astype(np.float64)
-    return patient_bootstrap(
-        lambda weight: float(np.average(hit, weights=weight)), query_patient, rng=rng, rounds=rounds
-    )
-
-
 def _patients(pairs: PairScores) -> np.ndarray:
     return np.concatenate([pairs.same_patient, pairs.different_patient])
 

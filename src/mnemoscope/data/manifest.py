@@ -23,7 +23,6 @@ from mnemoscope.data.rules import Problem, content_problems, structure_problems
 
 TEXT_COLUMNS = ("clip_id", "path", "patient_id", "split", "view")
 WHOLE_COLUMNS = ("n_frames", "height", "width")
-FLOAT_COLUMNS = ("fps", "ef", "esv", "edv")
 COLUMNS = (
     "clip_id",
     "path",

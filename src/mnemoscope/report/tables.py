@@ -64,12 +64,6 @@ def hits_per_clip(samples: pd.DataFrame) -> pd.Series:
     return samples.loc[samples["gated"].astype(bool), "nearest_clip_id"].value_counts()
 
 
-def similarity_of_pictures(samples: pd.DataFrame) -> dict[str, float]:
-    """SSIM by clip_id of the synthetic clips whose decoded frames were looked at."""
-    seen = samples[samples["ssim"].notna()]
-    return dict(zip(seen["clip_id"].astype(str), seen["ssim"].astype(float), strict=True))
-
-
 def stages(record: Mapping[str, Any]) -> list[Stage]:
     """The stages of a run record in the order they were noted."""
     return [_stage(name, entry) for name, entry in (record.get("stages") or {}).items()]

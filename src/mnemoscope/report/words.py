@@ -208,11 +208,6 @@ def _full(text: str) -> str:
     )
 
 
-def yes_no(value: object) -> str:
-    """Yes or no, or that nobody knows."""
-    return _said(value, lambda x: "yes" if x else "no")
-
-
 def printable(text: object) -> str:
     """Text in which every control, direction-changing or undecodable character is spelt out."""
     return "".join(c if c.isprintable() or c in ("\n", NBSP) else f"\\u{ord(c):04x}" for c in str(text))
