@@ -9,6 +9,7 @@ and writes docs/results/utility.md. What is finished in ``--out`` is kept.
 
 import argparse
 import platform
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,15 +77,19 @@ def page(
     words = "bfloat16" if config.recipe().loop.precision == "bf16" else "float32"
     privacy = f"{audit.privacy.flagged} are flagged and left out" if audit.privacy else "nothing is flagged"
     recall = f"{audit.recall.learned} train clips are learned" if audit.recall else "recall was not measured"
+    options = f"--seeds {config.seeds} --precision {config.recipe().loop.precision} --relabel {config.relabel}"
+    about = (
+        f"Written by `python -m benchmarks.utility {options}`: a phantom cohort and clips of the bundled generator "
+        f"({sizes}; EF as `{sampling.ef}`, {sampling.frames} frames, {sampling.steps} steps). Of the synthetic clips "
+        f"{privacy}; {recall}. An R(2+1)D regressor (preset `{config.preset}`, {words}) is trained on every arm, "
+        f"{config.seeds} times, its checkpoint chosen on patients of the same arm, and tested on the real holdout "
+        f"({result.holdout['clips']} clips of {result.holdout['patients']} patients), which nothing else has looked "
+        f"at. Intervals are 95 %, of the mean over trainings, from resampling {over}. Every training sees as many "
+        f"windows, however many clips its arm has; controls are drawn at random."
+    )
     return f"""# What synthetic clips are worth
 
-Written by `python -m benchmarks.utility`: a phantom cohort and clips of the bundled generator ({sizes}; EF as
-`{sampling.ef}`, {sampling.frames} frames, {sampling.steps} steps). Of the synthetic clips {privacy};
-{recall}. An R(2+1)D regressor (preset `{config.preset}`, {words}) is trained on every arm, {config.seeds} times, its
-checkpoint chosen on patients of the same arm, and tested on the real holdout ({result.holdout["clips"]} clips of
-{result.holdout["patients"]} patients), which nothing else has looked at. Intervals are 95 %, of the mean over
-trainings, from resampling {over}. Every training sees as many windows, however many clips its arm has; controls are
-drawn at random.
+{textwrap.fill(about, 120, break_on_hyphens=False)}
 
 ## Target
 
