@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import av
 import mlcroissant
 import numpy as np
 import pandas as pd
@@ -340,6 +341,54 @@ def test_a_place_of_the_house_in_a_text_is_refused(passed: Made) -> None:
         released(passed)
 
 
+def tagged(video: Path, made: Made, **tags: str) -> None:
+    """The same pictures in a file that says more of itself, audited as such."""
+    other = video.with_name(f"tagged-{video.name}")
+    with av.open(video) as source, av.open(other, "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        target.metadata.update(tags)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    other.replace(video)
+    samples = pd.read_parquet(made.run / "samples.parquet")
+    samples.loc[samples["clip_id"] == video.stem, "sha256"] = hashlib.sha256(video.read_bytes()).hexdigest()
+    samples.to_parquet(made.run / "samples.parquet")
+
+
+def test_a_video_that_says_more_than_how_it_is_built_is_refused(passed: Made) -> None:
+    tagged(passed.clips / "Videos" / "s3.avi", passed)
+    assert released(passed).clips == 6
+    shutil.rmtree(passed.run.parent / "release")
+    tagged(passed.clips / "Videos" / "s3.avi", passed, title="Mrs Example", comment="/home/x.avi")
+    with pytest.raises(Refused, match=r"1 videos carry tags (?s:.*)-map_metadata -1(?s:.*)'s3': .*Mrs Example"):
+        released(passed)
+    assert nothing_was_written(passed)
+
+
+def test_the_list_tells_of_the_files_and_not_of_an_older_list(passed: Made) -> None:
+    table = pd.read_csv(passed.clips / "FileList.csv").assign(FrameHeight=999, FPS=5.0, NumberOfFrames=77)
+    table.to_csv(passed.clips / "FileList.csv", index=False)
+    told = pd.read_csv(released(passed).out / "FileList.csv")
+    assert told[["FrameHeight", "NumberOfFrames", "FPS"]].drop_duplicates().values.tolist() == [[8, 3, 12.5]]
+
+
+def test_volumes_that_changed_since_the_audit_are_named(passed: Made) -> None:
+    store = passed.run / "latents-synthetic" / "clips.parquet"
+    pd.read_parquet(store).assign(esv=40.0).to_parquet(store, index=False)
+    table = pd.read_csv(passed.clips / "FileList.csv").assign(ESV=40.0)
+    table.loc[2, "ESV"] = 1.0
+    table.to_csv(passed.clips / "FileList.csv", index=False)
+    with pytest.raises(Mismatch, match="the ESV that was audited, 1 clips have another or none: 's2'"):
+        released(passed)
+
+
+def test_a_release_inside_the_audited_folder_is_refused(passed: Made) -> None:
+    with pytest.raises(OutputConflict, match="inside the clips"):
+        export(read_audited(passed.run), passed.clips, passed.clips / "release", ExportConfig(), decisions={})
+
+
 # An audit of other files
 
 
@@ -535,6 +584,7 @@ def sampled(made: Made) -> Path:
     print_of = LatentStore(run / "latents").fingerprint
     write_json(run / "clips" / "stage.json", {"inputs": {"latents": print_of, "vae": "vae-key", "codec": "mjpeg"}})
     config = {"lvdm": "/home/secret/lvdm", "vae": "bundled", "frames": 3, "sampler": "dpm++", "ef": "/home/secret.csv"}
+    config |= {"filter": "/home/secret/audit", "class_name": None, "even_classes": False}
     record = {"command": "sample videos", "seed": 7, "config": config, "versions": {}, "git_commit": "abc"}
     write_json(run / "run.json", record)
     return run
@@ -551,7 +601,8 @@ def test_clips_of_the_sampler_lead_to_their_generator(passed: Made) -> None:
         7,
         ["lvdm-key", "lidm-key"],
     )
-    assert generator["settings"] == {"frames": 3, "sampler": "dpm++"}
+    how = {"frames": 3, "sampler": "dpm++", "even_classes": False}
+    assert generator["settings"] == how | {"ef": "a list", "with_filter": True, "with_class_name": False}
     assert all(clip["latent_sha256"] for clip in record["clips"])
     assert "secret" not in json.dumps(record)
     assert "mnemoscope sample videos" in (done.out / "README.md").read_text()

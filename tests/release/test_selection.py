@@ -125,9 +125,17 @@ def test_a_selection_is_read_back(made: Made, tmp_path: Path) -> None:
     write_selection(found, tmp_path / "chosen.csv")
     read = read_selection(tmp_path / "chosen.csv", read_audited(made.run))
     assert (read.clips, read.how) == (found.clips, found.how)
-    assert "rule=recall-small" in found.how
+    assert found.how == "rule=recall-small, drop_leaked=False, seed=0"
     (tmp_path / "by-hand.csv").write_text("clip_id\ns00\n")
     assert read_selection(tmp_path / "by-hand.csv", read_audited(made.run)) == Chosen(["s00"], None)
+
+
+def test_a_selection_by_another_audit_is_refused(made: Made, tmp_path: Path) -> None:
+    write_selection(chosen(made, rule="recall-small"), tmp_path / "chosen.csv")
+    samples = pd.read_parquet(made.run / "samples.parquet")
+    samples.assign(p_max=samples["p_max"] - 0.5).to_parquet(made.run / "samples.parquet")
+    with pytest.raises(InputError, match="found a choice by another audit"):
+        read_selection(tmp_path / "chosen.csv", read_audited(made.run))
 
 
 def test_a_selection_takes_the_place_of_another_and_of_nothing_else(made: Made, tmp_path: Path) -> None:

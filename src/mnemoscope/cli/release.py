@@ -183,7 +183,7 @@ def export_command(
                 f"{done.clips} clips released ({done.withheld} withheld, {done.unaudited} not audited and left): "
                 f"{done.out}",
                 *([f"the release does not say {', '.join(done.not_stated)}"] if done.not_stated else []),
-                f"seal, to be kept in the house: {done.sha256}",
+                f"seal, for whoever is to verify the release (--seal): {done.sha256}",
             ]
             click.echo("\n".join(lines))
 

@@ -61,9 +61,14 @@ class Audited:
         return Decided(self.samples.index, audit_name(self.samples.reset_index()), finished)
 
     @property
+    def synthetic(self) -> pd.DataFrame:
+        """The table of the synthetic clips as the audit saw them, by clip_id."""
+        return read_audit_table(self.synthetic_store / CLIPS).set_index("clip_id")
+
+    @property
     def synthetic_labels(self) -> pd.Series:
         """EF of the synthetic clips as the audit saw it, in percent by clip_id, NaN where there is none."""
-        return read_audit_table(self.synthetic_store / CLIPS).set_index("clip_id")["ef"]
+        return self.synthetic["ef"]
 
     @property
     def synthetic_store(self) -> Path:
@@ -110,7 +115,7 @@ def _problems(audited: Audited) -> list[str]:
 
 
 def other_labels(given: pd.Series, audited: pd.Series) -> pd.Index:
-    """The clips of both tables whose EF is another now, or is gone, or was not there."""
+    """The clips of both tables whose number is another now, or is gone, or was not there."""
     both = audited.index.intersection(given.index)
     now, was = (values.loc[both].to_numpy(np.float64, na_value=np.nan) for values in (given, audited))
     return both[~np.isclose(now, was, atol=0.01, equal_nan=True)]

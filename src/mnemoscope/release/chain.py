@@ -1,7 +1,8 @@
 """Chain: from a released clip back to the latent it was decoded from and the generator that drew it."""
 
 import hashlib
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ from mnemoscope.latents.store import LatentStore, is_store
 
 _BLOCK_CLIPS = 256
 # Settings that say how was sampled, and nothing of the house's folders.
-_TOLD = ("count", "frames", "sampler", "steps", "frame_steps", "guidance", "merge", "image_share", "mixing", "codec")
+_TOLD = (
+    *("count", "frames", "sampler", "steps", "frame_steps", "guidance", "merge", "image_share", "mixing", "codec"),
+    "even_classes",
+)
+_EF_RULE = re.compile(r"prior|uniform(:[\d.]+){0,2}")
 
 
 def sampling_run(clips: Path) -> Path | None:
@@ -37,13 +42,22 @@ def generator_record(run: Path) -> dict[str, Any]:
     return {
         "command": record["command"],
         "seed": record["seed"],
-        "settings": {key: record["config"][key] for key in _TOLD if key in record["config"]},
+        "settings": _settings(record["config"]),
         "models": [model for model in models if isinstance(model, str)],
         "vae": of_clips["vae"],
         "latents": of_clips["latents"],
         "versions": record["versions"],
         "git_commit": record["git_commit"],
     }
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How was sampled; of lists, filters and classes, whose names may be the house's, only that there were some."""
+    told = {key: config[key] for key in _TOLD if key in config}
+    told |= {f"with_{key}": config[key] is not None for key in ("filter", "class_name") if key in config}
+    if "ef" in config:
+        told["ef"] = config["ef"] if _EF_RULE.fullmatch(config["ef"]) else "a list"
+    return told
 
 
 def latent_digests(folder: Path, clips: Collection[str]) -> dict[str, str]:

@@ -19,6 +19,14 @@ _EMPTY = (
     *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
     *("Manufacturer", "PatientOrientation"),
 )
+# Defined terms of Lossy Image Compression Method (0028,2114).
+_METHODS = {
+    "mjpeg": "ISO_10918_1",
+    "jpeg2000": "ISO_15444_1",
+    "mpeg2video": "ISO_13818_2",
+    "h264": "ISO_14496_10",
+    "hevc": "ISO_23008_2",
+}
 _LOSSLESS = ("ffv1", "rawvideo", "huffyuv", "ffvhuff", "png", "gif")
 
 
@@ -55,8 +63,12 @@ def write_dicom(source: Path, target: Path, *, clip_id: str, sha256: str) -> Non
     header.SeriesNumber, header.InstanceNumber = 1, 1
     header.NumberOfFrames, header.Rows, header.Columns = frames.shape[:3]
     header.FrameTime, header.FrameIncrementPointer = f"{1000 / info.fps:.12g}"[:16], 0x00181063
+    pixels = frames[..., 0] if gray else frames
     header.LossyImageCompression = "00" if info.codec in _LOSSLESS else "01"
-    _set_pixels(header, frames[..., 0] if gray else frames)
+    if info.codec not in _LOSSLESS:
+        header.LossyImageCompressionRatio = f"{pixels.nbytes / source.stat().st_size:.4g}"
+        header.LossyImageCompressionMethod = _METHODS.get(info.codec, info.codec.upper()[:16])
+    _set_pixels(header, pixels)
     header.file_meta = FileMetaDataset()
     header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID

@@ -1,7 +1,7 @@
 """Documents: what a stranger reads beside the clips: card and datasheet, Croissant, the audit in short."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
@@ -14,12 +14,14 @@ import yaml
 
 from mnemoscope.core.files import sha256_of, write_json, write_text
 from mnemoscope.core.types import AuditResult
+from mnemoscope.data.clips import VideoInfo
+from mnemoscope.release.verify import DICOM, VIDEOS
 
 FILE_LIST, README, CROISSANT, SUMMARY = "FileList.csv", "README.md", "croissant.json", "audit-summary.json"
 SUMMARY_SCHEMA = "mnemoscope.audit-summary/1"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _COLUMNS = {
-    "FileName": ("sc:Text", "file in Videos; names without suffix are .avi"),
+    "FileName": ("sc:Text", "file in Videos/; names without suffix are .avi (Videos/NAME.avi)"),
     "EF": ("sc:Float", "ejection fraction in percent, the label that came with the clip"),
     "ESV": ("sc:Float", "end-systolic volume in ml, where known"),
     "EDV": ("sc:Float", "end-diastolic volume in ml, where known"),
@@ -42,15 +44,17 @@ class Card:
     created: str
 
 
-def file_list(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def file_list(rows: pd.DataFrame, infos: Sequence[VideoInfo], names: Sequence[str]) -> pd.DataFrame:
     """EchoNet's list. Its reader takes names without suffix for .avi, and skips .avi files that are named in full.
 
     Args:
-        rows: of the manifest, (N,).
+        rows: of the manifest, with the labels, (N,).
+        infos: what the files say of their size, rate and length, in the same order.
         names: file names in the release, in the same order.
     """
-    columns = ("ef", "esv", "edv", "height", "width", "fps", "n_frames")
-    values = [[name.removesuffix(".avi") for name in names], *(rows[column].tolist() for column in columns)]
+    labels = [rows[column].tolist() for column in ("ef", "esv", "edv")]
+    shapes = [[getattr(info, of) for info in infos] for of in ("height", "width", "fps", "n_frames")]
+    values = [[name.removesuffix(".avi") for name in names], *labels, *shapes]
     table = pd.DataFrame(dict(zip(_COLUMNS, [*values, ["TRAIN"] * len(names)], strict=True)))
     return table.astype({name: "Int64" for name, (kind, _) in _COLUMNS.items() if kind == "sc:Integer"})
 
@@ -109,7 +113,8 @@ def croissant(folder: Path, card: Card, record: Mapping[str, Any]) -> dict[str, 
     """
     context = files("mnemoscope.release").joinpath("templates", "croissant-context.json").read_text(encoding="utf-8")
     day = datetime.fromisoformat(card.created).date()
-    suffixes = sorted({Path(name).suffix for clip in record["clips"] for name in clip["files"]})
+    names = [Path(name) for clip in record["clips"] for name in clip["files"]]
+    suffixes = {place: {name.suffix for name in names if name.parts[0] == place} for place in (VIDEOS, DICOM)}
     return {
         "@context": json.loads(context),
         "@type": "sc:Dataset",
@@ -124,7 +129,8 @@ def croissant(folder: Path, card: Card, record: Mapping[str, Any]) -> dict[str, 
         "distribution": [
             _file_object(folder, FILE_LIST, "text/csv"),
             _file_object(folder, SUMMARY, "application/json"),
-            *(_file_set(suffix) for suffix in suffixes),
+            _file_object(folder, README, "text/markdown"),
+            *(_file_set(place, some) for place, some in suffixes.items() if some),
         ],
         "recordSet": [
             {
@@ -133,7 +139,7 @@ def croissant(folder: Path, card: Card, record: Mapping[str, Any]) -> dict[str, 
                 "name": "clips",
                 "description": "One row for each clip.",
                 "field": [_field(column, *told) for column, told in _COLUMNS.items()],
-            }
+            },
         ],
     }
 
@@ -149,16 +155,15 @@ def _file_object(folder: Path, name: str, encoding: str) -> dict[str, Any]:
     }
 
 
-def _file_set(suffix: str) -> dict[str, Any]:
-    place = "DICOM" if suffix == ".dcm" else "Videos"
+def _file_set(place: str, suffixes: Collection[str]) -> dict[str, Any]:
     kinds = {".dcm": "application/dicom", ".avi": "video/x-msvideo", ".mp4": "video/mp4", ".mkv": "video/x-matroska"}
     return {
         "@type": "cr:FileSet",
-        "@id": f"{place}{suffix}",
-        "name": f"{place}{suffix}",
+        "@id": place,
+        "name": place,
         "description": "One file for each clip.",
-        "encodingFormat": kinds.get(suffix, "video/*"),
-        "includes": f"{place}/*{suffix}",
+        "encodingFormat": sorted({kinds.get(suffix, "video/*") for suffix in suffixes}),
+        "includes": f"{place}/*",
     }
 
 

@@ -21,8 +21,9 @@ from mnemoscope.core.errors import InputError, Mismatch, OutputConflict, Refused
 from mnemoscope.core.files import read_json, sha256_of, whole_folder, write_json
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import RUN_FILE, STAGE_FILE, environment
-from mnemoscope.data.clips import VIDEO_SUFFIXES
-from mnemoscope.release.audited import Audited, listed, names_in, no_export, other_labels, real_names
+from mnemoscope.data.clips import VIDEO_SUFFIXES, VideoInfo
+from mnemoscope.data.containers import container_tags, probe_container
+from mnemoscope.release.audited import MOST_NAMED, Audited, listed, names_in, no_export, other_labels, real_names
 from mnemoscope.release.chain import generator_record, latent_digests, sampling_run
 from mnemoscope.release.decisions import WITHHOLD, Decision
 from mnemoscope.release.dicom import write_dicom
@@ -31,6 +32,13 @@ from mnemoscope.release.selection import Chosen
 from mnemoscope.release.verify import DICOM, PROVENANCE, SCHEMA, VIDEOS, WORKERS
 
 _NOT_STATED = "not stated"
+_LABELS = ("ef", "esv", "edv")
+# Tags that FFmpeg's writers set themselves, of no more than how the file is built.
+_OWN_TAGS = re.compile(
+    r"encoder|software|major_brand|minor_version|compatible_brands|handler_name|vendor_id|language|duration|creation_time"
+    r"|(bps|number_of_(frames|bytes)|_statistics_.*|duration)(-.*)?",
+    re.IGNORECASE,
+)
 _PLAIN_NAME = re.compile(r"(?!clip-)[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 
 
@@ -61,7 +69,7 @@ class Exported:
     Attributes:
         out: its folder.
         clips: released.
-        withheld: by decision.
+        withheld: audited clips that a decision keeps back.
         unaudited: clips of the input that the audit did not look at, which stay.
         sha256: of ``provenance.json``; kept in the house, it is a seal that ``verify`` can be given.
         not_stated: what a stranger will miss in it: generator, licence, creator, contact.
@@ -73,6 +81,15 @@ class Exported:
     unaudited: int
     sha256: str
     not_stated: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A clip in the release: the hash of each of its files, and what its video says of itself."""
+
+    hashes: dict[str, str]
+    info: VideoInfo
+    tags: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -115,34 +132,39 @@ def export(
         progress: told how far copying is.
 
     Raises:
-        Refused: if the verdict, a flagged clip or the name of a real patient says no.
+        Refused: if the verdict, a flagged clip, the name of a real patient or what a video says of itself says no.
         Mismatch: if the clips are not those that were audited.
         InputError: if clips or options cannot be used.
         OutputConflict: if there is something at ``out``.
     """
     if out.exists() or out.is_symlink():
         raise OutputConflict(f"{out}: expected a new folder for the release, found one there; choose another --out")
+    if out.resolve().is_relative_to(synthetic.resolve()):
+        raise OutputConflict(f"{out}: lies inside the clips that were audited; choose another --out")
     wanted = set(audited.samples.index if selected is None else selected.clips)
     words = {clip_id: decision for clip_id, decision in decisions.items() if clip_id in wanted}
-    withheld = {clip_id for clip_id, decision in words.items() if decision.decision == WITHHOLD}
+    withheld = {clip_id for clip_id, decision in decisions.items() if decision.decision == WITHHOLD}
     kept = sorted(wanted - withheld)
     accepted = _acceptance(audited, config.accept_inconclusive)
     names, places = real_names(audited), {str(place) for place in audited.record["identity"].values() if place}
     _gate(audited, kept, words, accepted=accepted is not None, real=names)
     rows, clips = _found(audited, kept, synthetic)
     with whole_folder(out) as folder:
-        hashes = _copied(clips, folder, dicom=config.dicom, progress=progress)
+        written = _copied(clips, folder, dicom=config.dicom, progress=progress)
+        _require_plain_tags(clips, written)
+        hashes = {name: digest for one in written for name, digest in one.hashes.items()}
         record = _record(audited, synthetic, clips, words, config) | {
             "accepted": accepted,
             "withheld": len(withheld),
             "selection": None if selected is None else {"clips": len(selected.clips), "chosen_by": selected.how},
         }
-        table = file_list(rows.loc[kept], [Path(clip.video).name for clip in clips])
+        table = file_list(rows.loc[kept], [one.info for one in written], [Path(clip.video).name for clip in clips])
         card = Card(**config.model_dump(include={"title", "licence", "creator", "contact"}), created=record["created"])
         documents = write_documents(folder, card, audited.result, table, record)
         hashes |= {name: sha256_of(folder / name) for name in documents}
         write_json(folder / PROVENANCE, record | {"files": dict(sorted(hashes.items()))})
-        _require_nothing_told(folder, [*documents, PROVENANCE], _typed(record, config), names | places)
+        said = [value for one in written for value in one.tags.values()]
+        _require_nothing_told(folder, [*documents, PROVENANCE], _typed(record, config, said), names | places)
         seal = sha256_of(folder / PROVENANCE)
     unaudited = len(rows.index.difference(audited.samples.index))
     return Exported(out, len(clips), len(withheld), unaudited, seal, _not_stated(config, record))
@@ -222,14 +244,17 @@ def _found(audited: Audited, kept: list[str], synthetic: Path) -> tuple[pd.DataF
             f"{synthetic}: expected videos ({', '.join(VIDEO_SUFFIXES)}), found {', '.join(foreign)}, whose headers "
             f"may name patients; write the clips as videos and audit those"
         )
-    changed = other_labels(manifest.clips.set_index("clip_id")["ef"].loc[kept], audited.synthetic_labels)
-    if len(changed):
-        raise Mismatch(
-            f"{synthetic}: expected the EF that was audited, {len(changed)} clips have another or none: "
-            f"{listed(changed.tolist())}; give the audited folder with its list (--synthetic), or audit this one"
-        )
+    rows, seen = manifest.clips.set_index("clip_id"), audited.synthetic
+    for label in [label for label in _LABELS if label in seen.columns]:
+        changed = other_labels(rows[label].loc[kept], seen[label])
+        if len(changed):
+            raise Mismatch(
+                f"{synthetic}: expected the {label.upper()} that was audited, {len(changed)} clips have another or "
+                f"none: {listed(changed.tolist())}; give the audited folder with its list (--synthetic), or audit "
+                f"this one"
+            )
     names = release_names(kept)
-    return manifest.clips.set_index("clip_id"), [_Clip(c, files[c], hashes[c], names[c]) for c in kept]
+    return rows, [_Clip(c, files[c], hashes[c], names[c]) for c in kept]
 
 
 def release_names(clips: Sequence[str]) -> dict[str, str]:
@@ -247,28 +272,29 @@ def release_names(clips: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _copied(clips: Sequence[_Clip], folder: Path, *, dicom: bool, progress: Progress) -> dict[str, str]:
-    """Copies every clip as it is, and returns the hash of each file written."""
+def _copied(clips: Sequence[_Clip], folder: Path, *, dicom: bool, progress: Progress) -> list[_Written]:
+    """Copies every clip as it is."""
     (folder / VIDEOS).mkdir()
     if dicom:
         (folder / DICOM).mkdir()
 
-    def copy(clip: _Clip) -> dict[str, str] | None:
+    def copy(clip: _Clip) -> _Written | None:
         content = clip.source.read_bytes()
         # What is hashed is what is written: nobody can exchange the file in between.
         if hashlib.sha256(content).hexdigest() != clip.sha256:
             return None
-        (folder / clip.video).write_bytes(content)
-        if not dicom:
-            return {clip.video: clip.sha256}
-        write_dicom(folder / clip.video, folder / clip.dicom, clip_id=clip.clip_id, sha256=clip.sha256)
-        return {clip.video: clip.sha256, clip.dicom: sha256_of(folder / clip.dicom)}
+        video, hashes = folder / clip.video, {clip.video: clip.sha256}
+        video.write_bytes(content)
+        if dicom:
+            write_dicom(video, folder / clip.dicom, clip_id=clip.clip_id, sha256=clip.sha256)
+            hashes[clip.dicom] = sha256_of(folder / clip.dicom)
+        return _Written(hashes, probe_container(video), container_tags(video))
 
-    hashes: dict[str, str] = {}
-    changed = []
+    done: list[_Written] = []
+    changed: list[str] = []
     with ThreadPoolExecutor(WORKERS) as pool:
         for number, (clip, written) in enumerate(zip(clips, pool.map(copy, clips), strict=True), start=1):
-            hashes |= written or {}
+            done += [written] if written else []
             changed += [] if written else [clip.clip_id]
             progress("release", number, len(clips), "clip")
     if changed:
@@ -276,7 +302,23 @@ def _copied(clips: Sequence[_Clip], folder: Path, *, dicom: bool, progress: Prog
             f"expected the files that were audited, {len(changed)} are others by now: {listed(changed)}; audit this "
             f"folder again, or give the audited one (--synthetic)"
         )
-    return hashes
+    return done
+
+
+def _require_plain_tags(clips: Sequence[_Clip], written: Sequence[_Written]) -> None:
+    """Refuses videos that say more of themselves than how they are built: titles and comments may name patients."""
+    told = [
+        f"- {clip.clip_id!a}: {', '.join(f'{name}={value}'[:80] for name, value in sorted(more.items()))!a}"
+        for clip, one in zip(clips, written, strict=True)
+        if (more := {name: value for name, value in one.tags.items() if value and not _OWN_TAGS.fullmatch(name)})
+    ]
+    if told:
+        others = [f"- and {len(told) - MOST_NAMED} more"] if len(told) > MOST_NAMED else []
+        raise Refused(
+            f"{len(told)} videos carry tags that may name patients or folders of the house; take them out (ffmpeg -i "
+            f"IN -map_metadata -1 -map_metadata:s -1 -c copy OUT) and audit the new files:\n"
+            + "\n".join([*told[:MOST_NAMED], *others])
+        )
 
 
 def _record(
@@ -327,13 +369,13 @@ def _audit_record(audited: Audited) -> dict[str, Any]:
     }
 
 
-def _typed(record: Mapping[str, Any], config: ExportConfig) -> str:
-    """Everything in a release that people, their tables or file names say."""
+def _typed(record: Mapping[str, Any], config: ExportConfig, tags: Sequence[str]) -> str:
+    """Everything in a release that people, their tables, file names or videos say."""
     words = [clip["decision"] for clip in record["clips"]] + [record["accepted"]]
     said = [text for word in words if word is not None for text in word.values()]
     said += [(record["selection"] or {}).get("chosen_by") or ""]
     ids = [clip["clip_id"] for clip in record["clips"]]
-    return "\n".join([*ids, *said, config.title, config.licence, config.creator, config.contact])
+    return "\n".join([*ids, *said, *sorted(set(tags)), config.title, config.licence, config.creator, config.contact])
 
 
 def _require_nothing_told(folder: Path, documents: Sequence[str], typed: str, secrets: set[str]) -> None:

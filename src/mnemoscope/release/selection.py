@@ -18,7 +18,7 @@ from mnemoscope.core.files import whole_file
 from mnemoscope.core.rng import generator
 from mnemoscope.core.types import ClipIndex, Flags, MatchedRecall
 from mnemoscope.release.audited import Audited, listed
-from mnemoscope.release.decisions import RELEASE, WITHHOLD, Decision
+from mnemoscope.release.decisions import AUDIT_COLUMN, RELEASE, WITHHOLD, Decision
 from mnemoscope.release.select import EF_EDGES, LARGE, NOTHING, coverage_greedy, ef_bins, in_rounds, shared_out
 
 _HOW = "chosen_by"
@@ -32,7 +32,8 @@ class SelectConfig(Config):
         rule: recall-small (a clip of each train clip that is reached), recall-large (up to five) or coverage (greedy).
         count: how many; needed by coverage, else all that the rule gives.
         ef_prior: of coverage: train (as the train clips), uniform, or none.
-        ef_weight: what a clip of a wanted ejection fraction is worth, beside 1 for a train clip newly reached.
+        ef_weight: what a clip of a wanted ejection fraction is worth, beside 1 for a train clip newly reached and 1/2
+            for one reached again; below 1/2 a new train clip always comes first.
         drop_leaked: also drop unflagged clips whose nearest train clip a flagged one points at.
         seed: of the order among equals.
     """
@@ -40,7 +41,7 @@ class SelectConfig(Config):
     rule: Rule = "coverage"
     count: int | None = Field(None, ge=1)
     ef_prior: Literal["train", "uniform", "none"] = "train"
-    ef_weight: float = Field(1.0, ge=0)
+    ef_weight: float = Field(0.4, ge=0)
     drop_leaked: bool = False
     seed: int = 0
 
@@ -53,6 +54,7 @@ class Selection:
         clips: ids, in the order of choice.
         rule: that chose them.
         how: all settings of the choice, in words.
+        audit: name of the audit, see :func:`~mnemoscope.audit.run.results.audit_name`.
         dropped: flagged, withheld and (where asked for) leaked clips that could not be chosen.
         usable: clips that could be.
         learned: train clips reached by all clips (before), by those that could be chosen (usable), and after.
@@ -63,6 +65,7 @@ class Selection:
     clips: list[str]
     rule: Rule
     how: str
+    audit: str
     dropped: dict[str, int]
     usable: int
     learned: dict[str, int]
@@ -101,13 +104,22 @@ def select_clips(audited: Audited, config: SelectConfig, decisions: Mapping[str,
     return Selection(
         clips=samples.index[chosen].tolist(),
         rule=config.rule,
-        how=", ".join(f"{name}={value}" for name, value in config.model_dump().items() if value is not None),
+        how=_told(config),
+        audit=audited.decided.audit or "",
         dropped={name: int(flags.sum()) for name, flags in kinds.items()},
         usable=int(usable.sum()),
         learned={name: _distinct(reached[rows]) for name, rows in sets.items()},
         matched=_recalls(audited, sets, absent),
         absent=absent,
     )
+
+
+def _told(config: SelectConfig) -> str:
+    """The settings that had a part in the choice."""
+    without = set() if config.rule == "coverage" else {"ef_prior", "ef_weight"}
+    without |= {"ef_weight"} if config.ef_prior == "none" else set()
+    settings = config.model_dump(exclude=without, exclude_none=True)
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def _chosen(audited: Audited, config: SelectConfig, reached: ClipIndex, usable: Flags) -> ClipIndex:
@@ -124,9 +136,10 @@ def _chosen(audited: Audited, config: SelectConfig, reached: ClipIndex, usable: 
     else:
         found = in_rounds(reached, usable, order, most=LARGE if config.rule == "recall-large" else 1)
     if config.count is not None and len(found) < config.count:
+        leaked = ", or keep clips beside flagged ones (without --drop-leaked)" if config.drop_leaked else ""
         raise TooFewSamples(
             f"expected {config.count} clips (--count), found {len(found)} that {config.rule} can choose of "
-            f"{int(usable.sum())} usable ones; ask for fewer, or for another rule (--rule)"
+            f"{int(usable.sum())} usable ones; ask for fewer, or for another rule (--rule){leaked}"
         )
     if not len(found):
         raise TooFewSamples(f"{audited.run}: every clip is flagged, withheld or reaches no train clip: none to choose")
@@ -195,13 +208,14 @@ def write_selection(selection: Selection, path: Path) -> None:
             f"{path}: expected nothing there or an earlier selection, found another file; choose another --out"
         )
     with whole_file(path) as temporary:
-        pd.DataFrame({"clip_id": selection.clips, _HOW: selection.how}).to_csv(temporary, index=False)
+        columns = {"clip_id": selection.clips, _HOW: selection.how, AUDIT_COLUMN: selection.audit}
+        pd.DataFrame(columns).to_csv(temporary, index=False)
 
 
 def _is_selection(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.readline().strip() == f"clip_id,{_HOW}".encode()
+            return file.readline().startswith(f"clip_id,{_HOW}".encode())
     except OSError:
         return False
 
@@ -210,7 +224,8 @@ def read_selection(path: Path, audited: Audited) -> Chosen:
     """A selection.
 
     Raises:
-        InputError: if the table is not readable, names a clip twice, or one that was not audited.
+        InputError: if the table is not readable, was chosen by another audit, names a clip twice, or one that was not
+            audited.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -218,6 +233,11 @@ def read_selection(path: Path, audited: Audited) -> Chosen:
         raise InputError(f"{path}: expected a readable CSV of clips, got: {error} (--select)") from error
     if "clip_id" not in table.columns:
         raise InputError(f"{path}: expected a column clip_id, found {', '.join(table.columns)} (--select)")
+    if AUDIT_COLUMN in table.columns and set(table[AUDIT_COLUMN]) - {audited.decided.audit}:
+        raise InputError(
+            f"{path}: expected clips chosen by the audit in {audited.run}, found a choice by another audit; choose "
+            f"again (mnemoscope release select)"
+        )
     ids = table["clip_id"]
     problems = {"named twice": ids[ids.duplicated()], "not of this audit": ids[~ids.isin(audited.samples.index)]}
     found = [f"{what}: {listed(some.unique().tolist())}" for what, some in problems.items() if len(some)]
