@@ -78,6 +78,18 @@ class Set:
     name: str
     audit: dict[str, Any]
     patients: pd.DataFrame
+    samples: pd.DataFrame
+
+    @property
+    def reached(self) -> pd.Series:
+        """Which patients are the nearest of a gated frame, in the order of ``patients``."""
+        return self.patients["learned"]
+
+    @property
+    def reached_unflagged(self) -> pd.Series:
+        """The same by frames that are not flagged, which all sets have none of in excess."""
+        kept = self.samples[self.samples["gated"] & ~self.samples["flagged"]]
+        return self.patients["patient_id"].isin(kept["nearest_patient_id"])
 
 
 def latents(out: Path) -> Path:
@@ -118,7 +130,7 @@ def audit_of(out: Path, way: Way) -> Set:
     made = sample_images(out=folder / "sampled", config=config)
     settings = AuditConfig(reid_model=None if way is WAYS[0] else judge(out))
     found = audited(out / "latents", made.latents.folder, folder / "audit", settings, progress=unwatched)
-    return Set(way.name, read_json(folder / "audit" / "audit.json"), found.patients)
+    return Set(way.name, read_json(folder / "audit" / "audit.json"), found.patients, found.samples)
 
 
 def share(rows: pd.Series) -> str:
@@ -127,16 +139,17 @@ def share(rows: pd.Series) -> str:
 
 
 def row(of: Set, children: np.ndarray, first: Set) -> list[object]:
-    excess = of.audit["privacy"]["excess_rate"]
-    reached = of.patients["learned"]
+    excess, clips = of.audit["privacy"]["excess_rate"], of.audit["recall"]["matched"]["ratio"]
     return [
         of.name,
-        of.audit["recall"]["gated"],
-        share(reached),
-        f"{reached.mean() / first.patients['learned'].mean():.2f} ×",
-        share(reached[~children]),
-        share(reached[children]),
+        share(of.reached),
+        f"{of.reached.mean() / first.reached.mean():.2f} ×",
+        share(of.reached_unflagged),
+        f"{of.reached_unflagged.mean() / first.reached_unflagged.mean():.2f} ×",
+        share(of.reached[~children]),
+        share(of.reached[children]),
         f"{excess['value']:.1%} [{excess['low']:.1%}, {excess['high']:.1%}]",
+        f"{clips['value']:.2f} [{clips['low']:.2f}, {clips['high']:.2f}]",
     ]
 
 
@@ -147,7 +160,10 @@ def page(found: list[Set], store: LatentStore) -> str:
     patients = train.groupby("view")["patient_id"].nunique()
     children = found[0].patients["patient_id"].isin(train.loc[train["view"] == "children", "patient_id"]).to_numpy()
     reached = [f"*{of.name}*" for of in found[1:] if meets(of, found[0])]
-    header = ["frames of", "gated", "patients reached", "against the first", "adults", "children", "flagged, excess"]
+    header = [
+        *("frames of", "patients reached", "against the first", "by unflagged frames", "against the first"),
+        *("adults", "children", "flagged, excess", "matched recall of clips"),
+    ]
     return f"""# Recall-raising sampling
 
 Written by `python -m benchmarks.raising`. A registry where few patients come often, in train: {patients["children"]}
@@ -163,17 +179,25 @@ is the nearest of a gated frame. No train clip and no feature of one is needed w
 
 {table(header, [row(of, children, found[0]) for of in found])}
 
-The target is twice the unconditional sampler's recall at no more excess of flags, where that covers less than 40 %:
-{" and ".join(reached) or "none"} {"meet" if len(reached) > 1 else "meets"} it. Where clips are drawn evenly, a child in
-a cluster with adults has most of its clips, and is most of what is drawn of that class.
+The target is twice the unconditional sampler's recall at no more excess of flags, where that covers less than 40 %,
+of all frames and of the unflagged ones alone, so that flagged frames win nothing:
+{" and ".join(reached) or "none"} {"meet" if len(reached) > 1 else "meets"} it. Where clips are drawn evenly in the
+training, a child in a cluster with adults has most of its clips, and is most of what is drawn of that class.
+
+Recall is of patients. Matched recall of *clips* (the audit's, against holdout frames at equal n) is another matter here:
+{clips["children"]:,} of {clips.sum():,} clips are of the children, so that frames of children alone reach many clips and
+few patients.
 """
 
 
 def meets(of: Set, first: Set) -> bool:
     """Whether it reaches the target; its excess of flags may be that of the first within its interval."""
-    raised, before = (s.patients["learned"].mean() for s in (of, first))
     flags, flags_before = (s.audit["privacy"]["excess_rate"] for s in (of, first))
-    return bool(before < CEILING and raised >= FACTOR * before and flags["low"] <= flags_before["value"])
+    raised = all(
+        now.mean() >= FACTOR * before.mean()
+        for now, before in ((of.reached, first.reached), (of.reached_unflagged, first.reached_unflagged))
+    )
+    return bool(raised and first.reached.mean() < CEILING and flags["low"] <= flags_before["value"])
 
 
 def main() -> None:
