@@ -184,9 +184,9 @@ of all frames and of the unflagged ones alone, so that flagged frames win nothin
 {" and ".join(reached) or "none"} {"meet" if len(reached) > 1 else "meets"} it. Where clips are drawn evenly in the
 training, a child in a cluster with adults has most of its clips, and is most of what is drawn of that class.
 
-Recall is of patients. Matched recall of *clips* (the audit's, against holdout frames at equal n) is another matter here:
-{clips["children"]:,} of {clips.sum():,} clips are of the children, so that frames of children alone reach many clips and
-few patients.
+Recall is of patients. Matched recall of *clips* (the audit's, against holdout frames at equal n) is another matter:
+{clips["children"]:,} of {clips.sum():,} clips are of the children, so that frames of children alone reach many clips
+and few patients.
 """
 
 
