@@ -135,6 +135,7 @@ def test_the_papers_numbers_stand_beside_the_arms_they_are_of() -> None:
             "synthetic, all unflagged | read by a regressor of real clips",
         )
     )
+    assert lines[0].startswith("Tested on the real holdout: 60 clips of 30 patients; ")
     assert "| 0.82 / 0.74 / 0.76 | 4.0 / 4.2 / 3.7 | 5.2 / 5.9 / 5.1 | 7,465 / 2,580 / 3,559 |" in real
     assert "0.29" not in given
     assert "| 0.29 / 0.57 / 0.06 | 9.0 / 5.5 / 8.7 | 10.3 / 7.6 / 10.2 |" in read

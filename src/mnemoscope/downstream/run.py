@@ -29,7 +29,10 @@ from mnemoscope.training.ef import LEAST_CLIPS, PRESETS, SIDE_PX, EfTraining, Pr
 
 RESULT, TABLE = "downstream.json", "table5.md"
 _TEACHER = "real_full"  # its regressor relabels
-_WITHOUT_READER = "nothing measures the true EF of the synthetic clips; name a reader (--ef-reader)"
+_WITHOUT_READER = (
+    "nothing measures the true EF of the synthetic clips; name a reader (--ef-reader; in reproduce --set "
+    "downstream.ef_reader=…)"
+)
 
 
 class DownstreamConfig(Config):
@@ -120,6 +123,8 @@ def run_downstream(
     """
     usable_device(config.device)
     recipe = config.recipe()
+    if recipe.start is not None and not Path(recipe.start).is_file():
+        raise ConfigError(f"ef.start={recipe.start}: expected a file of weights, found none; correct the path")
     if config.ef_reader is not None:
         ef_reader(config.ef_reader)
     _require_labels(audited, real, synthetic)
@@ -143,7 +148,7 @@ def run_downstream(
             predictions[name].append(_prediction(scene, name, arm, config.seed + number, plan))
     result = summarise(plans[0], predictions, absent=absent, seed=config.seed)
     write_json(run.out / RESULT, result.to_json())
-    write_text(run.out / TABLE, f"{markdown(result)}\n")
+    write_text(run.out / TABLE, f"# Training an EF regressor, preset {config.preset}\n\n{markdown(result)}\n")
     return result
 
 
@@ -226,11 +231,12 @@ def _trainable(
         plans = [{name: arm for name, arm in plan.items() if name not in MATCHED} for plan in plans]
         found = {name: why for name, why in found.items() if name not in MATCHED}
     if found:
-        others = ", ".join(name for name in plans[0] if name not in found)
+        others = ",".join(name for name in plans[0] if name not in found)
+        instead = f", or train other arms only (--set arms=[{others}])" if others else ""
         raise TooFewSamples(
             f"expected at least {LEAST_CLIPS} clips to train on beside those that choose the network, of two patients "
             f"or more, in every arm; found {', '.join(f'{name}: {why}' for name, why in found.items())}; give more "
-            f"clips, or train other arms only (--set arms=[{others}])"
+            f"clips, or fewer to choose by (--val-share, now {config.val_share:g}){instead}"
         )
     return plans, absent
 

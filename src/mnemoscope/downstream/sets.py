@@ -92,7 +92,7 @@ def _require_audited(
     ef = relevant.set_index("clip_id")["ef"] if "ef" in relevant.columns else pd.Series(np.nan, relevant["clip_id"])
     absent = expected.index.difference(ef.index)
     more = pd.Index([]) if dropped else ef.index.difference(expected.index)
-    found = {"absent": absent, "not audited": more, "of another EF": other_labels(ef, expected)}
+    found = {"absent": absent, "not audited": more, "of another EF or none": other_labels(ef, expected)}
     lines = [f"{len(ids)} {what} (such as {ids[0]!a})" for what, ids in found.items() if len(ids)]
     if lines:
         raise Mismatch(

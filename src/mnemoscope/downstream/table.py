@@ -28,7 +28,10 @@ _PRINTED = {"R²": (0, "{:.2f}"), "MAE": (1, "{:.1f}"), "RMSE": (2, "{:.1f}"), "
 
 
 def markdown(result: DownstreamResult, *, of: Sequence[str] = SETS) -> str:
-    """All arms, the parts of the gap, and what is absent and why; the paper's numbers are ``of`` these of its sets."""
+    """What was tested, all arms, the parts of the gap, and what is absent and why; the paper's numbers are ``of`` these
+
+    of its sets.
+    """
     head = [
         "arm",
         "EF",
@@ -49,7 +52,24 @@ def markdown(result: DownstreamResult, *, of: Sequence[str] = SETS) -> str:
         ),
     )
     absent = [f"- {name}: not measured, {why}" for name, why in result.absent.items()]
-    return "\n\n".join(["\n".join(block) for block in (arms, parts if result.parts else [], absent) if block])
+    blocks = ([_about(result, of)], arms, parts if result.parts else [], absent)
+    return "\n\n".join(["\n".join(block) for block in blocks if block])
+
+
+def _about(result: DownstreamResult, of: Sequence[str]) -> str:
+    """How to read the tables."""
+    trainings = max(len(arm.r2_by_seed) for arm in result.arms)
+    over = (
+        "trainings, from resampling patients and trainings"
+        if trainings > 1
+        else "one training, from resampling patients alone: what another training would change is not in them"
+    )
+    italics = " Parts in italics do not belong to the sum." if result.parts else ""
+    return (
+        f"Tested on the real holdout: {result.holdout['clips']:,} clips of {result.holdout['patients']:,} patients; "
+        f"{trainings} trainings an arm. Intervals are 95 %, of {over}. The paper's numbers are of {' / '.join(of)}, "
+        f"one training each.{italics}"
+    )
 
 
 def told(estimate: Estimate | None, digits: int = 2) -> str:

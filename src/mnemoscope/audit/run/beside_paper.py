@@ -231,7 +231,7 @@ def _learned_part(rows: list[Row]) -> list[str]:
         "flagged (“memorized”)": lambda row: f"{interval(row['flag_rate'], '.1%')} / {row['paper']['flag_rate']:.1%}",
         "learned but memorized": lambda row: f"{count(row)} / {count(row['paper'])}",
         "flagged beyond strangers": lambda row: f"{interval(row['excess_rate'], '+.1%')} / –",
-        "reached, strangers at equal n = 1": lambda row: f"{interval(row['ratio'], '.2f')} / –",
+        "reached at equal n, in times of strangers": lambda row: f"{interval(row['ratio'], '.2f')} / –",
     }
     heading = ["", *(TITLES[row["set"]] for row in rows)]
     return [
