@@ -51,7 +51,8 @@ def test_the_result_is_printed_as_a_table_or_for_machines(
     monkeypatch.setattr(verb, "run_downstream", run)
     done = call(*words(clips, audited, tmp_path / "out"), "--seeds", 2, "--relabel", "on", "--set", "ef.period=3")
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("| arm | EF | clips | R² |")
+    assert done.stdout.startswith("Tested on the real holdout: ")
+    assert "\n| arm | EF | clips | R² |" in done.stdout
     assert "| real, all | as given | 2 | 1.00 [1.00, 1.00] |" in done.stdout
     table, numbers = (tmp_path / "out" / name for name in ("table5.md", "downstream.json"))
     assert f"\n{table}, {numbers}\n" in done.stdout

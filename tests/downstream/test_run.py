@@ -120,6 +120,19 @@ def test_relabelling_can_be_chosen(place: Path, tmp_path: Path, relabel: str, la
         ran(place, tmp_path / "run", tiny(relabel=relabel, arms=["nonsense"]))
 
 
+def test_a_selection_is_an_arm_beside_as_many_clips_at_random(place: Path, tmp_path: Path) -> None:
+    clips = unflagged(place).index[3:27].tolist()
+    pd.DataFrame({"clip_id": clips}).to_csv(tmp_path / "chosen.csv", index=False)
+    config = tiny(arms=["selected", "selected_control"], relabel="off")
+    found = ran(place, tmp_path / "run", config, select=tmp_path / "chosen.csv")
+    assert [(arm.name, arm.clips) for arm in found.arms] == [("selected", 24), ("selected_control", 24)]
+    assert sorted(learnt(tmp_path / "run", "selected").index) == sorted(clips)
+    assert found.arms[0].against_random is not None
+    pd.DataFrame({"clip_id": [*clips, "s07"]}).to_csv(tmp_path / "chosen.csv", index=False)
+    with pytest.raises(InputError, match=r"--select: expected unflagged clips, .*1 flagged: 's07'"):
+        ran(place, tmp_path / "run", config, select=tmp_path / "chosen.csv")
+
+
 def test_an_arm_chooses_its_network_by_its_own_patients() -> None:
     clips = pd.DataFrame({"clip_id": list("abcdefgh"), "group": list("ppqqrrss"), "ef": 50.0})
     store = object()

@@ -11,6 +11,7 @@ from mnemoscope.downstream.results import DownstreamResult
 from mnemoscope.downstream.run import RESULT, TABLE, DownstreamConfig, run_downstream
 from mnemoscope.downstream.table import markdown
 from mnemoscope.release.audited import read_audited
+from mnemoscope.release.selection import read_selection
 
 
 def downstream(
@@ -20,6 +21,7 @@ def downstream(
     audit: Path | str,
     out: Path | str,
     config: DownstreamConfig | None = None,
+    select: Path | str | None = None,
     progress: Progress = unwatched,
 ) -> DownstreamResult:
     """Trains an EF regressor on every arm of the paper's Table 5, tests it on real holdout, and says why they differ.
@@ -30,6 +32,7 @@ def downstream(
         audit: run of the audit of these two sets.
         out: folder of the run; finished trainings in it are reused where what they depend on is unchanged.
         config: settings.
+        select: CSV of the clips that are to be released (``release_select``); they become an arm.
         progress: told how far the stages are.
 
     Raises:
@@ -44,12 +47,13 @@ def downstream(
     for name, folder in places.items():
         input_folder(folder, flag=f"--{name}")
     audited = read_audited(Path(audit))
+    selected = read_selection(Path(select), audited).clips if select else None
     identity = {name: str(folder.resolve()) for name, folder in (places | {"audit": Path(audit)}).items()}
     run = Run(
         Path(out), command="downstream", identity=identity, config=config.model_dump(mode="json"), seed=config.seed
     )
     with run.recording():
-        return run_downstream(run, **places, audited=audited, config=config, progress=progress)
+        return run_downstream(run, **places, audited=audited, config=config, selected=selected, progress=progress)
 
 
 _PATH = click.Path(path_type=Path)
@@ -60,8 +64,11 @@ _PATH = click.Path(path_type=Path)
 @click.option("--synthetic", required=True, type=_PATH, help="Synthetic clips, or an image-space store of them.")
 @click.option("--audit", required=True, type=_PATH, help="Run of the audit of these two sets.")
 @click.option("--out", required=True, type=_PATH, help="Folder of the run.")
+@click.option("--select", type=_PATH, help="CSV of the clips to be released (mnemoscope release select).")
 @settings(DownstreamConfig)
-def command(real: Path, synthetic: Path, audit: Path, out: Path, asked: Asked[DownstreamConfig]) -> None:
+def command(
+    real: Path, synthetic: Path, audit: Path, out: Path, select: Path | None, asked: Asked[DownstreamConfig]
+) -> None:
     """Measure what a synthetic set is worth to train an EF regressor on.
 
     Trains the arms of the paper's Table 5 and those that split the gap to real clips into its parts; tests on the real
@@ -75,7 +82,9 @@ def command(real: Path, synthetic: Path, audit: Path, out: Path, asked: Asked[Do
             plan = config.model_copy(update={"ef": config.recipe().model_dump(mode="json")})
             show_plan(plan, {"real": real, "synthetic": synthetic, "audit": audit, "out": out})
             return
-        result = downstream(real=real, synthetic=synthetic, audit=audit, out=out, config=config, progress=progress)
+        result = downstream(
+            real=real, synthetic=synthetic, audit=audit, out=out, config=config, select=select, progress=progress
+        )
         if asked.as_json:
             show_json(result.to_json())
         else:

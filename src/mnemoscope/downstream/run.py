@@ -1,6 +1,6 @@
 """The run: every arm, every seed, one kept stage each, then the numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import Field
 
 from mnemoscope.core.config import Config, build, merged
-from mnemoscope.core.errors import ConfigError, TooFewSamples
+from mnemoscope.core.errors import ConfigError, InputError, TooFewSamples
 from mnemoscope.core.files import sha256_of, value_fingerprint, whole_file, write_json, write_text
 from mnemoscope.core.progress import Progress, unwatched
 from mnemoscope.core.provenance import Run
@@ -24,7 +24,7 @@ from mnemoscope.downstream.table import markdown
 from mnemoscope.models.device import usable_device
 from mnemoscope.models.ef import load_ef
 from mnemoscope.models.ef_readers import ef_reader
-from mnemoscope.release.audited import Audited
+from mnemoscope.release.audited import Audited, listed
 from mnemoscope.training.ef import LEAST_CLIPS, PRESETS, SIDE_PX, EfTraining, Preset
 
 RESULT, TABLE = "downstream.json", "table5.md"
@@ -106,6 +106,7 @@ def run_downstream(
     synthetic: Path,
     audited: Audited,
     config: DownstreamConfig,
+    selected: Sequence[str] | None = None,
     progress: Progress = unwatched,
 ) -> DownstreamResult:
     """Trains every arm with every seed, tests all on the real holdout, and writes ``downstream.json`` and Table 5.
@@ -116,6 +117,7 @@ def run_downstream(
         synthetic: likewise.
         audited: the audit of these two; its flagged clips are left out.
         config: settings.
+        selected: ids of the clips that are to be released; they become an arm.
         progress: told how far the stages are.
 
     Raises:
@@ -128,7 +130,7 @@ def run_downstream(
     if config.ef_reader is not None:
         ef_reader(config.ef_reader)
     _require_labels(audited, real, synthetic)
-    clips = _candidates(audited)
+    clips = _candidates(audited, selected)
     _require_arms(clips, config)
     of_real, of_synthetic = open_sets(
         run, real=real, synthetic=synthetic, audited=audited, frames=config.frames(), progress=progress
@@ -160,17 +162,25 @@ def _require_labels(audited: Audited, real: Path, synthetic: Path) -> None:
     require_ef(audited.synthetic_labels.loc[usable].reset_index(), flag=f"--synthetic {synthetic}")
 
 
-def _candidates(audited: Audited) -> dict[str, pd.DataFrame]:
+def _candidates(audited: Audited, selected: Sequence[str] | None) -> dict[str, pd.DataFrame]:
     """What arms are made of, by source: ``clip_id``, ``ef`` and ``group``, the clips that must stay together.
 
-    Of synthetic clips the unflagged ones, also ``nearest_clip_id`` and ``gated``; those closest to one train patient
-    are one group.
+    Of synthetic clips the unflagged ones, also ``nearest_clip_id`` and ``gated``, and ``selected`` where a selection is
+    given; those closest to one train patient are one group.
     """
     table = audited.real
     train = table[table["split"] == "train"]
     usable = audited.samples[~audited.samples["flagged"]]
     ef = audited.synthetic_labels.loc[usable.index].to_numpy()
     found = usable[["nearest_clip_id", "nearest_patient_id", "gated"]].assign(ef=ef).reset_index()
+    if selected is not None:
+        flagged = sorted(set(selected) - set(usable.index))
+        if flagged:
+            raise InputError(
+                f"--select: expected unflagged clips, which alone are trained on, found {len(flagged)} flagged: "
+                f"{listed(flagged)}; leave them out"
+            )
+        found["selected"] = found["clip_id"].isin(selected)
     return {
         "real": train[["clip_id", "ef"]].assign(group=train["patient_id"]),
         "synthetic": found.rename(columns={"nearest_patient_id": "group"}),

@@ -41,7 +41,8 @@ def paper_arms(real: pd.DataFrame, synthetic: pd.DataFrame, *, seed: int) -> dic
 
     Args:
         real: train clips, ``clip_id``.
-        synthetic: usable (unflagged) clips, ``clip_id``, ``nearest_clip_id`` and ``gated``.
+        synthetic: usable (unflagged) clips, ``clip_id``, ``nearest_clip_id`` and ``gated``, and ``selected`` where a
+            person chose some.
         seed: of the draws.
 
     Returns:
@@ -63,6 +64,8 @@ def paper_arms(real: pd.DataFrame, synthetic: pd.DataFrame, *, seed: int) -> dic
         "recall_small": Arm("synthetic", tuple(small)),
         "recall_large": Arm("synthetic", tuple(large)),
     }
+    if "selected" in synthetic:
+        cuts["selected"] = Arm("synthetic", tuple(synthetic_ids[synthetic["selected"]]))
     arms = {"real_full": Arm("real", tuple(real_ids)), "synthetic_full": Arm("synthetic", tuple(synthetic_ids))}
     if len(synthetic) > len(real):
         arms["synthetic_random"] = at_random("synthetic", synthetic_ids, len(real), seed, "synthetic_random")

@@ -12,6 +12,7 @@ TITLES = {
     "synthetic_random": "synthetic, as many as real, at random",
     "recall_small": "recall-small",
     "recall_large": "recall-large",
+    "selected": "selected clips",
     "prior": "synthetic, EF distribution of the real clips",
     "prior_real": "real, as many, at random",
     "real_noisy": "real, with the errors of synthetic labels",
