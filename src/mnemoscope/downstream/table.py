@@ -61,7 +61,7 @@ def _about(result: DownstreamResult, of: Sequence[str]) -> str:
     """How to read the tables."""
     trainings = max(len(arm.r2_by_seed) for arm in result.arms)
     over = (
-        "trainings, from resampling patients and trainings"
+        "the mean over trainings, from resampling patients and trainings"
         if trainings > 1
         else "one training, from resampling patients alone: what another training would change is not in them"
     )
