@@ -2,6 +2,7 @@ import hashlib
 import json
 import shutil
 import warnings
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,7 @@ def test_a_verdict_of_fail_is_final(tmp_path: Path) -> None:
         released(made)
     assert "the verdict is fail (for this reason)" in str(caught.value)
     assert "1 clips are flagged and nobody released them: 's1'" in str(caught.value)
-    with pytest.raises(InputError, match="the verdict is fail, which nobody needs to accept"):
+    with pytest.raises(Refused, match="the verdict is fail"):
         released(made, accept_inconclusive="Ann: I want it")
     assert nothing_was_written(made)
 
@@ -292,7 +293,7 @@ def test_how_clips_were_chosen_is_told_to_strangers(passed: Made) -> None:
 
 
 def test_a_selection_that_names_a_patient_is_refused(passed: Made) -> None:
-    with pytest.raises(Refused, match="what people wrote: 'patient003'"):
+    with pytest.raises(Refused, match="what people or videos say: 'patient003'"):
         released(passed, selected=["s3"], how="without patient003")
     assert nothing_was_written(passed)
 
@@ -328,7 +329,7 @@ def test_an_id_that_is_a_word_counts_where_people_write_only(flagged: Made) -> N
     """ "clips" and "smith" are patients: every card says clips, nobody but a person would say smith."""
     pd.DataFrame({"patient_id": ["clips", "smith"]}).to_parquet(flagged.run / "patients.parquet")
     line = f"s4,withhold,,{WHEN},"
-    with pytest.raises(Refused, match="what people wrote: 'smith'"):
+    with pytest.raises(Refused, match="what people or videos say: 'smith'"):
         released(flagged, f"s1,release,Ann,{WHEN},not smith", line)
     assert released(flagged, f"s1,release,Ann,{WHEN},seen", line).clips == 5
 
@@ -341,16 +342,20 @@ def test_a_place_of_the_house_in_a_text_is_refused(passed: Made) -> None:
         released(passed)
 
 
-def tagged(video: Path, made: Made, **tags: str) -> None:
+def tagged(video: Path, made: Made, chapter: str = "", after: bytes = b"", **tags: str) -> None:
     """The same pictures in a file that says more of itself, audited as such."""
     other = video.with_name(f"tagged-{video.name}")
     with av.open(video) as source, av.open(other, "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
         target.metadata.update(tags)
+        if chapter:
+            about = {"id": 0, "start": 0, "end": 1, "time_base": Fraction(1, 10), "metadata": {"title": chapter}}
+            target.set_chapters([about])
         for packet in source.demux(video=0):
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
+    other.write_bytes(other.read_bytes() + after)
     other.replace(video)
     samples = pd.read_parquet(made.run / "samples.parquet")
     samples.loc[samples["clip_id"] == video.stem, "sha256"] = hashlib.sha256(video.read_bytes()).hexdigest()
@@ -365,6 +370,39 @@ def test_a_video_that_says_more_than_how_it_is_built_is_refused(passed: Made) ->
     with pytest.raises(Refused, match=r"1 videos carry tags (?s:.*)-map_metadata -1(?s:.*)'s3': .*Mrs Example"):
         released(passed)
     assert nothing_was_written(passed)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "told"),
+    [
+        ({"handler_name": "Doe 1950"}, "(?i)handler_name=Doe 1950"),
+        ({"chapter": "Mrs Example"}, "chapter title=Mrs Example"),
+        ({"after": b"\0 PATIENT00003/1 \0"}, "the id patient00003 in the file"),
+    ],
+)
+def test_what_a_video_hides_is_found(tmp_path: Path, hidden: dict[str, Any], told: str) -> None:
+    made = make(tmp_path)
+    pd.DataFrame({"patient_id": ["patient00003"]}).to_parquet(made.run / "patients.parquet")
+    source, video = made.clips / "Videos" / "s3.avi", made.clips / "Videos" / "s3.mkv"
+    source.rename(video)
+    table = (made.clips / "FileList.csv").read_text().replace("s3.avi", "s3.mkv")
+    (made.clips / "FileList.csv").write_text(table)
+    tagged(video, made)
+    assert released(made).clips == 6
+    shutil.rmtree(made.run.parent / "release")
+    tagged(video, made, **hidden)
+    with pytest.raises(Refused, match=told):
+        released(made)
+
+
+def test_an_id_counts_in_capitals_or_not(passed: Made) -> None:
+    with pytest.raises(Refused, match=r"README\.md: 'patient007'"):
+        released(passed, title="Not of PATIENT007")
+
+
+def test_a_title_of_several_lines_is_refused(passed: Made) -> None:
+    with pytest.raises(InputError, match="--title: expected one line"):
+        released(passed, title="Echoes\n## What the audit found")
 
 
 def test_the_list_tells_of_the_files_and_not_of_an_older_list(passed: Made) -> None:

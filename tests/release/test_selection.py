@@ -125,7 +125,7 @@ def test_a_selection_is_read_back(made: Made, tmp_path: Path) -> None:
     write_selection(found, tmp_path / "chosen.csv")
     read = read_selection(tmp_path / "chosen.csv", read_audited(made.run))
     assert (read.clips, read.how) == (found.clips, found.how)
-    assert found.how == "rule=recall-small, drop_leaked=False, seed=0"
+    assert found.how == "rule=recall-small, drop_leaked=False, seed=0, chosen=5"
     (tmp_path / "by-hand.csv").write_text("clip_id\ns00\n")
     assert read_selection(tmp_path / "by-hand.csv", read_audited(made.run)) == Chosen(["s00"], None)
 
@@ -158,6 +158,7 @@ def test_a_selection_takes_the_place_of_another_and_of_nothing_else(made: Made, 
         ("clip\ns00\n", "expected a column clip_id, found clip"),
         ("clip_id\ns00\nnobody\ns00\n", "named twice: 's00'; not of this audit: 'nobody'"),
         ("", "expected a readable CSV"),
+        ("clip_id,chosen_by\ns00,rule=a\ns01,rule=b\n", "found several in chosen_by: 'rule=a', 'rule=b'"),
     ],
 )
 def test_a_wrong_selection_is_refused(made: Made, tmp_path: Path, text: str, message: str) -> None:

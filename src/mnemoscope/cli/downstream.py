@@ -47,13 +47,20 @@ def downstream(
     for name, folder in places.items():
         input_folder(folder, flag=f"--{name}")
     audited = read_audited(Path(audit))
-    selected = read_selection(Path(select), audited).clips if select else None
+    chosen = read_selection(Path(select), audited) if select else None
+    selection = {"select": str(select), "chosen_by": chosen.how} if chosen else {}
     identity = {name: str(folder.resolve()) for name, folder in (places | {"audit": Path(audit)}).items()}
-    run = Run(
-        Path(out), command="downstream", identity=identity, config=config.model_dump(mode="json"), seed=config.seed
-    )
+    record = config.model_dump(mode="json") | selection
+    run = Run(Path(out), command="downstream", identity=identity, config=record, seed=config.seed)
     with run.recording():
-        return run_downstream(run, **places, audited=audited, config=config, selected=selected, progress=progress)
+        return run_downstream(
+            run,
+            **places,
+            audited=audited,
+            config=config,
+            selected=chosen.clips if chosen else None,
+            progress=progress,
+        )
 
 
 _PATH = click.Path(path_type=Path)

@@ -46,15 +46,16 @@ def probe_container(path: Path) -> VideoInfo:
     return info
 
 
-def container_tags(path: Path) -> dict[str, str]:
-    """What a file says of itself beside the pictures, such as title and comment; of the whole and of every stream.
+def container_tags(path: Path) -> list[tuple[str, str]]:
+    """What a file says of itself beside the pictures: (name, value) of each tag of the whole, its streams and chapters.
 
     Raises:
         UnreadableClip: when the file cannot be opened or holds no video.
     """
     with _opened(path) as (container, _):
-        said = [container.metadata, *(stream.metadata for stream in container.streams)]
-        return {name: value for some in said for name, value in some.items()}
+        said = [("", container.metadata), *(("", stream.metadata) for stream in container.streams)]
+        said += [("chapter ", chapter["metadata"]) for chapter in container.chapters()]
+        return [(place + name, value) for place, some in said for name, value in some.items()]
 
 
 def decode_container(path: Path, color: Color) -> Iterator[TimedFrame]:

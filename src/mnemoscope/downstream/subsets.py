@@ -71,6 +71,9 @@ def paper_arms(real: pd.DataFrame, synthetic: pd.DataFrame, *, seed: int) -> dic
         arms["synthetic_random"] = at_random("synthetic", synthetic_ids, len(real), seed, "synthetic_random")
     for name, arm in cuts.items():
         control, ids = f"{name}_control", real_ids if arm.source == "real" else synthetic_ids
+        if name == "selected" and len(arm.clips) == len(synthetic):
+            arms[name] = arm  # all of them: nothing to draw
+            continue
         arms[name] = replace(arm, control=control)
         arms[control] = at_random(arm.source, ids, len(arm.clips), seed, control)
     return dict(sorted(arms.items(), key=lambda item: item[1].source))  # real ones first

@@ -19,6 +19,18 @@ from mnemoscope.release.verify import DICOM, VIDEOS
 
 FILE_LIST, README, CROISSANT, SUMMARY = "FileList.csv", "README.md", "croissant.json", "audit-summary.json"
 SUMMARY_SCHEMA = "mnemoscope.audit-summary/1"
+_KINDS = {
+    ".dcm": "application/dicom",
+    ".avi": "video/x-msvideo",
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".mov": "video/quicktime",
+    ".mpg": "video/mpeg",
+    ".mpeg": "video/mpeg",
+    ".gif": "image/gif",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _COLUMNS = {
     "FileName": ("sc:Text", "file in Videos/; names without suffix are .avi (Videos/NAME.avi)"),
@@ -120,7 +132,8 @@ def croissant(folder: Path, card: Card, record: Mapping[str, Any]) -> dict[str, 
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "name": card.title,
-        "description": f"{len(record['clips'])} synthetic clips, audited for memorised patients with mnemoscope.",
+        "description": f"{len(record['clips'])} synthetic clips, audited for memorised patients with mnemoscope; "
+        f"verdict: {record['audit']['verdict']}.",
         "license": card.licence,
         "creator": {"@type": "sc:Organization", "name": card.creator},
         "datePublished": day.isoformat(),
@@ -156,13 +169,12 @@ def _file_object(folder: Path, name: str, encoding: str) -> dict[str, Any]:
 
 
 def _file_set(place: str, suffixes: Collection[str]) -> dict[str, Any]:
-    kinds = {".dcm": "application/dicom", ".avi": "video/x-msvideo", ".mp4": "video/mp4", ".mkv": "video/x-matroska"}
     return {
         "@type": "cr:FileSet",
         "@id": place,
         "name": place,
         "description": "One file for each clip.",
-        "encodingFormat": sorted({kinds.get(suffix, "video/*") for suffix in suffixes}),
+        "encodingFormat": sorted({_KINDS.get(suffix, "application/octet-stream") for suffix in suffixes}),
         "includes": f"{place}/*",
     }
 

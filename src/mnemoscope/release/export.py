@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -33,12 +33,22 @@ from mnemoscope.release.verify import DICOM, PROVENANCE, SCHEMA, VIDEOS, WORKERS
 
 _NOT_STATED = "not stated"
 _LABELS = ("ef", "esv", "edv")
-# Tags that FFmpeg's writers set themselves, of no more than how the file is built.
-_OWN_TAGS = re.compile(
-    r"encoder|software|major_brand|minor_version|compatible_brands|handler_name|vendor_id|language|duration|creation_time"
-    r"|(bps|number_of_(frames|bytes)|_statistics_.*|duration)(-.*)?",
-    re.IGNORECASE,
-)
+# Tags that FFmpeg's and Matroska's writers set themselves, of no more than how the file is built: name, value.
+_OWN_TAGS = [
+    (re.compile(name, re.IGNORECASE), re.compile(value))
+    for name, value in (
+        (r"encoder|software", r"(Lav[fc]|libvpx|x26[45]|GStreamer|mkvmerge)\S*( \S+)?"),
+        (r"major_brand|compatible_brands", r"[\w ]{0,64}"),
+        (r"minor_version|alpha_mode|(bps|number_of_(frames|bytes))(-[a-z]{3})?", r"\d{1,12}"),
+        (r"handler_name", r"(Video|Sound|Subtitle|Data)Handler|"),
+        (r"vendor_id", r"\[0\]\[0\]\[0\]\[0\]|FFMP"),
+        (r"language", r"[a-z]{3}"),
+        (r"duration(-[a-z]{3})?|timecode", r"[\d:;.]{1,24}"),
+    )
+]
+# A known id of so many letters and digits in a row does not stand in compressed pictures by chance.
+_TELLING = 8
+_WORD = re.compile(rb"[a-z0-9]{%d,}" % _TELLING)
 _PLAIN_NAME = re.compile(r"(?!clip-)[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 
 
@@ -85,11 +95,12 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Written:
-    """A clip in the release: the hash of each of its files, and what its video says of itself."""
+    """A clip in the release: its files' hashes, what its video says of itself, and known ids in the video's bytes."""
 
     hashes: dict[str, str]
     info: VideoInfo
-    tags: dict[str, str]
+    tags: list[tuple[str, str]]
+    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -145,12 +156,14 @@ def export(
     words = {clip_id: decision for clip_id, decision in decisions.items() if clip_id in wanted}
     withheld = {clip_id for clip_id, decision in decisions.items() if decision.decision == WITHHOLD}
     kept = sorted(wanted - withheld)
+    for flag in ("title", "licence", "creator", "contact"):
+        _require_one_line(f"--{flag}", getattr(config, flag))
     accepted = _acceptance(audited, config.accept_inconclusive)
     names, places = real_names(audited), {str(place) for place in audited.record["identity"].values() if place}
     _gate(audited, kept, words, accepted=accepted is not None, real=names)
     rows, clips = _found(audited, kept, synthetic)
     with whole_folder(out) as folder:
-        written = _copied(clips, folder, dicom=config.dicom, progress=progress)
+        written = _copied(clips, folder, names, dicom=config.dicom, progress=progress)
         _require_plain_tags(clips, written)
         hashes = {name: digest for one in written for name, digest in one.hashes.items()}
         record = _record(audited, synthetic, clips, words, config) | {
@@ -163,7 +176,7 @@ def export(
         documents = write_documents(folder, card, audited.result, table, record)
         hashes |= {name: sha256_of(folder / name) for name in documents}
         write_json(folder / PROVENANCE, record | {"files": dict(sorted(hashes.items()))})
-        said = [value for one in written for value in one.tags.values()]
+        said = [text for one in written for tag in one.tags for text in tag]
         _require_nothing_told(folder, [*documents, PROVENANCE], _typed(record, config, said), names | places)
         seal = sha256_of(folder / PROVENANCE)
     unaudited = len(rows.index.difference(audited.samples.index))
@@ -183,10 +196,18 @@ def _acceptance(audited: Audited, text: str | None) -> dict[str, str] | None:
     who, _, why = (part.strip() for part in text.partition(":"))
     if not (who and why):
         raise InputError(f'--accept-inconclusive: expected "who: why", found {text!a}')
+    for part in (who, why):
+        _require_one_line("--accept-inconclusive", part)
     status = audited.result.verdict.status
-    if status != "inconclusive":
-        raise InputError(f"--accept-inconclusive: the verdict is {status}, which nobody needs to accept; leave it out")
+    if status == "pass":
+        raise InputError("--accept-inconclusive: the verdict is pass, which nobody needs to accept; leave it out")
     return {"who": who, "why": why, "when": _now()}
+
+
+def _require_one_line(flag: str, text: str) -> None:
+    """The card is Markdown: a text of several lines could write headings of its own."""
+    if not text.isprintable():
+        raise InputError(f"{flag}: expected one line of text, found {text!a}; take line breaks and controls out")
 
 
 def _now() -> str:
@@ -272,11 +293,14 @@ def release_names(clips: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _copied(clips: Sequence[_Clip], folder: Path, *, dicom: bool, progress: Progress) -> list[_Written]:
+def _copied(
+    clips: Sequence[_Clip], folder: Path, real: Collection[str], *, dicom: bool, progress: Progress
+) -> list[_Written]:
     """Copies every clip as it is."""
     (folder / VIDEOS).mkdir()
     if dicom:
         (folder / DICOM).mkdir()
+    ids = _by_word(real)
 
     def copy(clip: _Clip) -> _Written | None:
         content = clip.source.read_bytes()
@@ -288,7 +312,7 @@ def _copied(clips: Sequence[_Clip], folder: Path, *, dicom: bool, progress: Prog
         if dicom:
             write_dicom(video, folder / clip.dicom, clip_id=clip.clip_id, sha256=clip.sha256)
             hashes[clip.dicom] = sha256_of(folder / clip.dicom)
-        return _Written(hashes, probe_container(video), container_tags(video))
+        return _Written(hashes, probe_container(video), container_tags(video), _ids_in(content, ids))
 
     done: list[_Written] = []
     changed: list[str] = []
@@ -305,19 +329,40 @@ def _copied(clips: Sequence[_Clip], folder: Path, *, dicom: bool, progress: Prog
     return done
 
 
+def _by_word(ids: Collection[str]) -> dict[bytes, set[bytes]]:
+    """Ids in lower case by a word of theirs that is long enough to be looked for in a file's bytes."""
+    found: dict[bytes, set[bytes]] = {}
+    for one in ids:
+        word = max(_WORD.findall(one.lower().encode()), key=len, default=b"")
+        if len(word) >= _TELLING:
+            found.setdefault(word, set()).add(one.lower().encode())
+    return found
+
+
+def _ids_in(content: bytes, ids: Mapping[bytes, set[bytes]]) -> list[str]:
+    """The ids that stand in the bytes of a file as plain text, whatever part of the file they are in."""
+    lower = content.lower()
+    words = ids.keys() & set(_WORD.findall(lower))
+    return sorted(one.decode() for word in words for one in ids[word] if one in lower)
+
+
+def _is_own(name: str, value: str) -> bool:
+    return any(names.fullmatch(name) and values.fullmatch(value) for names, values in _OWN_TAGS)
+
+
 def _require_plain_tags(clips: Sequence[_Clip], written: Sequence[_Written]) -> None:
     """Refuses videos that say more of themselves than how they are built: titles and comments may name patients."""
-    told = [
-        f"- {clip.clip_id!a}: {', '.join(f'{name}={value}'[:80] for name, value in sorted(more.items()))!a}"
-        for clip, one in zip(clips, written, strict=True)
-        if (more := {name: value for name, value in one.tags.items() if value and not _OWN_TAGS.fullmatch(name)})
-    ]
+    told = []
+    for clip, one in zip(clips, written, strict=True):
+        more = [f"{name}={value}"[:80] for name, value in one.tags if value and not _is_own(name, value)]
+        more += [f"the id {name} in the file" for name in one.names]
+        told += [f"- {clip.clip_id!a}: {', '.join(more)!a}"] if more else []
     if told:
         others = [f"- and {len(told) - MOST_NAMED} more"] if len(told) > MOST_NAMED else []
         raise Refused(
-            f"{len(told)} videos carry tags that may name patients or folders of the house; take them out (ffmpeg -i "
-            f"IN -map_metadata -1 -map_metadata:s -1 -c copy OUT) and audit the new files:\n"
-            + "\n".join([*told[:MOST_NAMED], *others])
+            f"{len(told)} videos carry tags or text that may name patients or folders of the house; take it out "
+            f"(ffmpeg -i IN -map 0:v:0 -map_metadata -1 -map_metadata:s -1 -map_chapters -1 -c copy OUT, or encode "
+            f"the frames anew) and audit the new files:\n" + "\n".join([*told[:MOST_NAMED], *others])
         )
 
 
@@ -378,13 +423,18 @@ def _typed(record: Mapping[str, Any], config: ExportConfig, tags: Sequence[str])
     return "\n".join([*ids, *said, *sorted(set(tags)), config.title, config.licence, config.creator, config.contact])
 
 
+def _folded(names: Collection[str]) -> set[str]:
+    """In lower case: people write ids as they come."""
+    return {name.casefold() for name in names}
+
+
 def _require_nothing_told(folder: Path, documents: Sequence[str], typed: str, secrets: set[str]) -> None:
     """Looks for real ids and places of the house in all that is written, whichever way they came there."""
     # In our own words an id without a digit may be just a word.
     numbered = {secret for secret in secrets if any(letter.isdigit() for letter in secret) or "/" in secret}
-    shown = numbered | {json.dumps(secret)[1:-1] for secret in numbered}
-    found = {name: names_in((folder / name).read_text(encoding="utf-8"), shown) for name in documents}
-    found["what people wrote"] = names_in(typed, secrets)
+    shown = _folded(numbered | {json.dumps(secret)[1:-1] for secret in numbered})
+    found = {name: names_in((folder / name).read_text(encoding="utf-8").casefold(), shown) for name in documents}
+    found["what people or videos say"] = names_in(typed.casefold(), _folded(secrets))
     told = [f"- {place}: {listed(named)}" for place, named in found.items() if named]
     if told:
         raise Refused(

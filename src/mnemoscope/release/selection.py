@@ -91,7 +91,9 @@ def select_clips(audited: Audited, config: SelectConfig, decisions: Mapping[str,
     kinds = {
         "withheld": (word == WITHHOLD).to_numpy(),
         "flagged": (samples["flagged"] & (word != RELEASE)).to_numpy(),
-        "leaked": samples["nearest_clip_id"].isin(samples.loc[samples["flagged"], "nearest_clip_id"]).to_numpy(),
+        "leaked": (
+            samples["nearest_clip_id"].isin(samples.loc[samples["flagged"], "nearest_clip_id"]) & (word != RELEASE)
+        ).to_numpy(),
     }
     if not config.drop_leaked:
         del kinds["leaked"]
@@ -104,7 +106,7 @@ def select_clips(audited: Audited, config: SelectConfig, decisions: Mapping[str,
     return Selection(
         clips=samples.index[chosen].tolist(),
         rule=config.rule,
-        how=_told(config),
+        how=f"{_told(config)}, chosen={len(chosen)}",
         audit=audited.decided.audit or "",
         dropped={name: int(flags.sum()) for name, flags in kinds.items()},
         usable=int(usable.sum()),
@@ -245,5 +247,10 @@ def read_selection(path: Path, audited: Audited) -> Chosen:
         raise InputError(
             f"{path}: expected clips of the audit, each once; {'; '.join(found) or 'found none'} (--select)"
         )
-    told = table[_HOW].iloc[0] if _HOW in table.columns else None
-    return Chosen(ids.tolist(), told or None)
+    told = sorted(set(table[_HOW]) - {""}) if _HOW in table.columns else []
+    if len(told) > 1:
+        raise InputError(
+            f"{path}: expected clips of one choice, found several in {_HOW}: {listed(told)}; choose them at once "
+            f"(mnemoscope release select), or leave that column out (--select)"
+        )
+    return Chosen(ids.tolist(), told[0] if told else None)

@@ -1,6 +1,7 @@
 """Verify: whether a release still holds exactly the files that were released."""
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from mnemoscope.core.files import read_json, sha256_of
 from mnemoscope.core.progress import Progress, unwatched
 
 PROVENANCE, SCHEMA = "provenance.json", "mnemoscope.release/1"
+_SEAL = re.compile(r"[0-9a-fA-F]{64}")
 VIDEOS, DICOM = "Videos", "DICOM"
 CLIP_FOLDERS = (f"{VIDEOS}/", f"{DICOM}/")
 WORKERS = 2
@@ -47,6 +49,8 @@ def verify(folder: Path, *, seal: str | None = None, progress: Progress = unwatc
         InputError: if the folder is no release.
         CorruptFile: if its provenance cannot be read.
     """
+    if seal is not None and not _SEAL.fullmatch(seal.strip()):
+        raise InputError(f"--seal: expected the 64 hexadecimal digits that the export printed, found {seal!a}")
     record = read_provenance(folder)
     hashes: dict[str, str] = record["files"]
     entries = dict(_entries(folder, {str(parent) for name in hashes for parent in Path(name).parents}))
@@ -65,7 +69,7 @@ def verify(folder: Path, *, seal: str | None = None, progress: Progress = unwatc
     if told != shown:
         problems.append(f"changed: {PROVENANCE!a} (its clips name {len(told)} files, its list {len(shown)} of clips)")
     sha256 = sha256_of(folder / PROVENANCE)
-    if seal is not None and seal.lower() != sha256:
+    if seal is not None and seal.strip().lower() != sha256:
         problems.append(f"changed: {PROVENANCE!a} (expected the seal {seal}, found {sha256})")
     return Verified(len(record["clips"]), len(hashes), sha256, sorted(problems))
 

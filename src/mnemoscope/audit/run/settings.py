@@ -100,6 +100,8 @@ class AuditConfig(Config):
 def recorded(config: AuditConfig) -> dict[str, Any]:
     """The settings as a run's record keeps them: without the salt, which would undo the hash of the patients' ids."""
     values = config.model_dump(mode="json")
+    if config.reid_model is not None:  # the record is read from other working directories, too
+        values["reid_model"] = str(config.reid_model.resolve())
     return values if config.patient_salt is None else values | {"patient_salt": "not recorded"}
 
 
