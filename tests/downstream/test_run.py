@@ -13,6 +13,7 @@ from mnemoscope.downstream.regress import PREDICTIONS, Material
 from mnemoscope.downstream.results import DownstreamResult
 from mnemoscope.downstream.run import RESULT, TABLE, DownstreamConfig
 from mnemoscope.downstream.sets import _require_alike
+from mnemoscope.downstream.subsets import paper_arms
 from mnemoscope.downstream.table import markdown
 from mnemoscope.latents.store import LatentStore
 from mnemoscope.models.ef import load_ef
@@ -128,6 +129,9 @@ def test_a_selection_is_an_arm_beside_as_many_clips_at_random(place: Path, tmp_p
     assert [(arm.name, arm.clips) for arm in found.arms] == [("selected", 24), ("selected_control", 24)]
     assert sorted(learnt(tmp_path / "run", "selected").index) == sorted(clips)
     assert found.arms[0].against_random is not None
+    everything = unflagged(place).reset_index()[["clip_id"]].assign(selected=True, nearest_clip_id="c00", gated=True)
+    arms = paper_arms(pd.DataFrame({"clip_id": ["c00"]}), everything, seed=0)
+    assert (arms["selected"].control, "selected_control" in arms) == (None, False)  # all: nothing to draw
     pd.DataFrame({"clip_id": [*clips, "s07"]}).to_csv(tmp_path / "chosen.csv", index=False)
     with pytest.raises(InputError, match=r"--select: expected unflagged clips, .*1 flagged: 's07'"):
         ran(place, tmp_path / "run", config, select=tmp_path / "chosen.csv")

@@ -71,6 +71,8 @@ def test_withheld_leaked_and_released_clips(made: Made) -> None:
     assert found.dropped == {"withheld": 1, "flagged": 1}
     # s03 and s09 are flagged and point at 0 and 3.
     assert sorted(set(reached(chosen(made, rule="recall-large", drop_leaked=True).clips))) == [1, 2, 4]
+    both = chosen(made, rule="recall-large", drop_leaked=True, decisions=words)
+    assert "s09" in both.clips  # a person released it
 
 
 @pytest.mark.parametrize(("prior", "wanted"), [("train", {2: 3, 5: 3}), ("uniform", {2: 2, 3: 1, 4: 1, 5: 1, 6: 1})])

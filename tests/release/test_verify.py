@@ -55,7 +55,9 @@ def test_a_provenance_written_anew_is_known_by_its_seal(done: Exported) -> None:
     record["clips"] = [clip for clip in record["clips"] if clip["clip_id"] != "s0"]
     write_json(done.out / "provenance.json", record)
     assert verify(done.out).problems == []
-    (problem,) = verify(done.out, seal=done.sha256).problems
+    with pytest.raises(InputError, match="--seal: expected the 64 hexadecimal digits"):
+        verify(done.out, seal=done.sha256[:-1])
+    (problem,) = verify(done.out, seal=f" {done.sha256}").problems
     assert problem.startswith("changed: 'provenance.json' (expected the seal")
 
 

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +65,10 @@ def test_the_salt_is_not_recorded() -> None:
     assert "a secret of the house" not in str(recorded(config))
     assert recorded(AuditConfig()) == AuditConfig().model_dump(mode="json")
     assert build(AuditConfig, recorded(config)).percentile == config.percentile
+
+
+def test_a_models_folder_is_recorded_for_every_working_directory() -> None:
+    assert recorded(AuditConfig(reid_model=Path("model")))["reid_model"] == str(Path.cwd() / "model")
 
 
 def test_every_setting_is_explained() -> None:
