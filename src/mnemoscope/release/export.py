@@ -29,26 +29,11 @@ from mnemoscope.release.decisions import WITHHOLD, Decision
 from mnemoscope.release.dicom import write_dicom
 from mnemoscope.release.documents import Card, file_list, write_documents
 from mnemoscope.release.selection import Chosen
+from mnemoscope.release.tags import ids_by_word, ids_in, is_own
 from mnemoscope.release.verify import DICOM, PROVENANCE, SCHEMA, VIDEOS, WORKERS
 
 _NOT_STATED = "not stated"
 _LABELS = ("ef", "esv", "edv")
-# Tags that FFmpeg's and Matroska's writers set themselves, of no more than how the file is built: name, value.
-_OWN_TAGS = [
-    (re.compile(name, re.IGNORECASE), re.compile(value))
-    for name, value in (
-        (r"encoder|software", r"(Lav[fc]|libvpx|x26[45]|GStreamer|mkvmerge)\S*( \S+)?"),
-        (r"major_brand|compatible_brands", r"[\w ]{0,64}"),
-        (r"minor_version|alpha_mode|(bps|number_of_(frames|bytes))(-[a-z]{3})?", r"\d{1,12}"),
-        (r"handler_name", r"(Video|Sound|Subtitle|Data)Handler|"),
-        (r"vendor_id", r"\[0\]\[0\]\[0\]\[0\]|FFMP"),
-        (r"language", r"[a-z]{3}"),
-        (r"duration(-[a-z]{3})?|timecode", r"[\d:;.]{1,24}"),
-    )
-]
-# A known id of so many letters and digits in a row does not stand in compressed pictures by chance.
-_TELLING = 8
-_WORD = re.compile(rb"[a-z0-9]{%d,}" % _TELLING)
 _PLAIN_NAME = re.compile(r"(?!clip-)[A-Za-z0-9][A-Za-z0-9_-]{0,99}", re.ASCII)
 
 
@@ -300,7 +285,7 @@ def _copied(
     (folder / VIDEOS).mkdir()
     if dicom:
         (folder / DICOM).mkdir()
-    ids = _by_word(real)
+    ids = ids_by_word(real)
 
     def copy(clip: _Clip) -> _Written | None:
         content = clip.source.read_bytes()
@@ -312,7 +297,7 @@ def _copied(
         if dicom:
             write_dicom(video, folder / clip.dicom, clip_id=clip.clip_id, sha256=clip.sha256)
             hashes[clip.dicom] = sha256_of(folder / clip.dicom)
-        return _Written(hashes, probe_container(video), container_tags(video), _ids_in(content, ids))
+        return _Written(hashes, probe_container(video), container_tags(video), ids_in(content, ids))
 
     done: list[_Written] = []
     changed: list[str] = []
@@ -329,32 +314,11 @@ def _copied(
     return done
 
 
-def _by_word(ids: Collection[str]) -> dict[bytes, set[bytes]]:
-    """Ids in lower case by a word of theirs that is long enough to be looked for in a file's bytes."""
-    found: dict[bytes, set[bytes]] = {}
-    for one in ids:
-        word = max(_WORD.findall(one.lower().encode()), key=len, default=b"")
-        if len(word) >= _TELLING:
-            found.setdefault(word, set()).add(one.lower().encode())
-    return found
-
-
-def _ids_in(content: bytes, ids: Mapping[bytes, set[bytes]]) -> list[str]:
-    """The ids that stand in the bytes of a file as plain text, whatever part of the file they are in."""
-    lower = content.lower()
-    words = ids.keys() & set(_WORD.findall(lower))
-    return sorted(one.decode() for word in words for one in ids[word] if one in lower)
-
-
-def _is_own(name: str, value: str) -> bool:
-    return any(names.fullmatch(name) and values.fullmatch(value) for names, values in _OWN_TAGS)
-
-
 def _require_plain_tags(clips: Sequence[_Clip], written: Sequence[_Written]) -> None:
     """Refuses videos that say more of themselves than how they are built: titles and comments may name patients."""
     told = []
     for clip, one in zip(clips, written, strict=True):
-        more = [f"{name}={value}"[:80] for name, value in one.tags if value and not _is_own(name, value)]
+        more = [f"{name}={value}"[:80] for name, value in one.tags if value and not is_own(name, value)]
         more += [f"the id {name} in the file" for name in one.names]
         told += [f"- {clip.clip_id!a}: {', '.join(more)!a}"] if more else []
     if told:
