@@ -501,6 +501,20 @@ def test_an_audit_without_hashes_is_refused(tmp_path: Path, column: str, message
         released(made)
 
 
+def test_a_lossy_video_says_so_in_dicom(passed: Made) -> None:
+    video = passed.clips / "Videos" / "s2.avi"
+    write_video(video, frames(2), fps=12.5, codec="mjpeg")
+    samples = pd.read_parquet(passed.run / "samples.parquet")
+    samples.loc[2, "sha256"] = hashlib.sha256(video.read_bytes()).hexdigest()
+    samples.to_parquet(passed.run / "samples.parquet")
+    done = released(passed, dicom=True)
+    lossy, lossless = (pydicom.dcmread(done.out / "DICOM" / f"s{number}.dcm") for number in (2, 3))
+    assert (lossy.LossyImageCompression, lossy.LossyImageCompressionMethod) == ("01", "ISO_10918_1")
+    assert float(lossy.LossyImageCompressionRatio) == pytest.approx(frames(2).nbytes / video.stat().st_size, rel=1e-3)
+    assert lossless.LossyImageCompression == "00"
+    assert "LossyImageCompressionRatio" not in lossless
+
+
 def test_dicom_files_as_clips_are_refused(passed: Made) -> None:
     done = released(passed, dicom=True)
     shutil.rmtree(passed.clips)
