@@ -68,8 +68,8 @@ def _about(result: DownstreamResult, of: Sequence[str]) -> str:
     italics = " Parts in italics do not belong to the sum." if result.parts else ""
     return (
         f"Tested on the real holdout: {result.holdout['clips']:,} clips of {result.holdout['patients']:,} patients; "
-        f"{trainings} training{'s' if trainings > 1 else ''} an arm. Intervals are 95 %, of {over}. The paper's numbers "
-        f"are of {' / '.join(of)}, one training each.{italics}"
+        f"{trainings} training{'s' if trainings > 1 else ''} an arm. Intervals are 95 %, of {over}. The paper's "
+        f"numbers are of {' / '.join(of)}, one training each.{italics}"
     )
 
 
